@@ -1,0 +1,1 @@
+"""guard.yaml: its schema, loading it, and resolving the references in it."""

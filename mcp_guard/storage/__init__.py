@@ -1,0 +1,1 @@
+"""Open, lock and migrate stores; nothing about domains."""

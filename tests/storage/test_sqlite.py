@@ -1,0 +1,57 @@
+"""Shared SQLite files (decisions.md D7, security.md F10-F12)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mcp_guard.errors import StoreUnavailableError
+from mcp_guard.storage.sqlite import Database
+
+
+async def test_a_block_that_raises_leaves_nothing_behind(tmp_path: Path) -> None:
+    """decisions.md D7."""
+    db = await Database.open(tmp_path / "a.db")
+    async with db.write() as tx:
+        await tx.execute("CREATE TABLE t(x INTEGER) STRICT")
+    with pytest.raises(KeyError):
+        async with db.write() as tx:
+            await tx.execute("INSERT INTO t VALUES (1)")
+            raise KeyError
+    async with db.read() as reader:
+        rows = list(await reader.execute_fetchall("SELECT x FROM t"))
+    await db.close()
+    assert rows == []
+
+
+async def test_a_second_writer_waits_and_then_gives_up_with_a_clear_error(tmp_path: Path) -> None:
+    """security.md F11."""
+    first = await Database.open(tmp_path / "a.db")
+    second = await Database.open(tmp_path / "a.db")
+    async with first.write():
+        with pytest.raises(StoreUnavailableError, match="locked by another process"):
+            async with second.write():
+                pass
+    await first.close()
+    await second.close()
+
+
+async def test_data_version_changes_when_another_connection_commits(tmp_path: Path) -> None:
+    """architecture.md §3."""
+    first = await Database.open(tmp_path / "a.db")
+    second = await Database.open(tmp_path / "a.db")
+    before = await first.data_version()
+    async with second.write() as tx:
+        await tx.execute("CREATE TABLE t(x INTEGER) STRICT")
+    after = await first.data_version()
+    await first.close()
+    await second.close()
+    assert after != before
+
+
+async def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:
+    """Issue: read-only data folder."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreUnavailableError, match="cannot be opened"):
+        await Database.open(tmp_path / "file" / "a.db")

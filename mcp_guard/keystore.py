@@ -53,7 +53,7 @@ class KeyStore:
 
     def rotate(self, name: str) -> None:
         """Make a new current key; older keys stay for opening and verifying."""
-        number = len(self._files(name)) + 1
+        number = max((int(path.suffixes[-2][1:]) for path in self._files(name)), default=0) + 1
         write_new_private(self._folder / f"{name}.{number}.key", os.urandom(_KEY_BYTES))
         self._rings.pop(name, None)
 
@@ -74,7 +74,7 @@ class KeyStore:
             if _key_id(key) == key_id:
                 try:
                     return AESGCM(key).decrypt(nonce, body, bound_to.encode())
-                except InvalidTag:
+                except (InvalidTag, ValueError):  # ValueError: cut short
                     break
         raise StoreUnavailableError(
             f"stored data under key {name!r} cannot be opened: it was altered, or its key is missing",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum, StrEnum
 from typing import Literal, NewType, TypeAlias
 
@@ -317,6 +317,11 @@ class Permit:
             raise InternalError("a permit is single use and bound to its call")
         self._used = True
 
+    @property
+    def used(self) -> bool:
+        """Whether it was consumed. While it was not, nothing can have been sent."""
+        return self._used
+
 
 class _Seal:
     __slots__ = ()
@@ -349,6 +354,8 @@ class PromptAnswer:
 
     verdict: Literal["approve", "deny", "dismissed"]
     reason: str = ""
+    fingerprint: str = ""
+    """What the person typed; the desk compares it where the prompt demands it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -414,3 +421,7 @@ class Record:
     """Detachable parts by name: args, result, shown, comment."""
     at_ns: int = 0
     """When it happened, wall nanoseconds; 0 = when it is appended."""
+
+    def with_payload(self, name: str, payload: MaskedJson) -> Record:
+        """Return a copy that also carries this part."""
+        return replace(self, payloads={**self.payloads, name: payload})

@@ -139,6 +139,14 @@ class PolicyPort(Protocol):
         """Judge exactly what would run."""
         ...
 
+    def permit(self, call: Call, decision: Decision) -> Permit:
+        """The permit for a call that policy allows.
+
+        Raises:
+            InternalError: the decision is not `allow`.
+        """
+        ...
+
 
 class ApprovalPort(Protocol):
     """The approval desk as the pipeline sees it."""
@@ -174,6 +182,9 @@ class ApprovedRun(Protocol):
 
 Executor = Callable[["ApprovedRun", Permit], Awaitable[Answer]]
 """`Pipeline.run_approved`: steps 5 to 7 for a claimed row."""
+
+CheckArguments = Callable[[Target, RawArguments], Awaitable[None]]
+"""Validates arguments against the pinned input schema; raises InvalidArgumentsError."""
 
 SchemaOf = Callable[[str], Mapping[str, JsonValue] | None]
 """Input schema of an exposed tool name."""

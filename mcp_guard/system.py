@@ -5,13 +5,19 @@ from __future__ import annotations
 import contextlib
 import getpass
 import os
+import select
 import shutil
 import signal
 import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 if sys.platform != "win32":
     import fcntl
+    import termios
+    import tty
 else:
     import msvcrt
 
@@ -129,3 +135,44 @@ def no_core_dumps() -> None:
 
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def writers_of(target: Path | int) -> Literal["owner", "group", "anyone"]:
+    """Who besides root may write to a path or open file (always `owner` on Windows, where modes do not tell)."""
+    mode = 0 if sys.platform == "win32" else os.stat(target).st_mode  # noqa: PTH116 - also an open file
+    return "anyone" if mode & 0o002 else "group" if mode & 0o020 else "owner"
+
+
+@contextlib.contextmanager
+def single_keys() -> Iterator[Callable[[float], str]]:
+    """Read keys from the terminal at stdin without waiting for the Enter key; Ctrl-C stays an interrupt.
+
+    Yields:
+        A function that waits at most so many seconds and returns the key, or an empty string when none was pressed.
+    """
+    if sys.platform != "win32":
+        fd = sys.stdin.fileno()
+        before = termios.tcgetattr(fd)
+        try:
+            tty.setcbreak(fd, termios.TCSAFLUSH)
+            yield lambda seconds: os.read(fd, 1).decode(errors="replace") if _readable(fd, seconds) else ""
+        finally:
+            termios.tcsetattr(fd, termios.TCSANOW, before)
+    else:
+        yield _windows_key
+
+
+if sys.platform != "win32":
+
+    def _readable(fd: int, seconds: float) -> bool:
+        return bool(select.select([fd], [], [], seconds)[0])
+
+else:
+
+    def _windows_key(seconds: float) -> str:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if msvcrt.kbhit():
+                return msvcrt.getwch()
+            time.sleep(0.02)
+        return ""

@@ -79,6 +79,11 @@ class Match(Model):
     """CEL over `args`, `server`, `tool`, `environment`, `principal`, `risk`, `category`; must give a bool."""
 
 
+def as_list(patterns: str | list[str] | None) -> list[str]:
+    """The patterns of one key of `Match` as a list; empty when the key is not given."""
+    return [patterns] if isinstance(patterns, str) else list(patterns or ())
+
+
 class ApprovalOptions(Model):
     """How calls under this rule are approved. Durations in seconds."""
 

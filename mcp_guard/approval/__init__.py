@@ -1,0 +1,1 @@
+"""Approvals: durable requests to which calls attach, decided by people, carried out at most once."""

@@ -1,0 +1,1 @@
+"""Ways in which a person is asked. A channel shows masked content only."""

@@ -1,0 +1,57 @@
+"""The form at the requester's own client, as plain JSON. The server edge moves it over the wire.
+
+It is a confirmation by the requester's side (A1), never separation of duties: clients may answer by themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import JsonValue
+
+from mcp_guard.model import JsonDict, Prompt, PromptAnswer
+
+APPROVE = "approve_once"
+DENY = "deny"
+_MAX_REASON = 500
+
+
+def form_schema(prompt: Prompt) -> JsonDict:
+    """The requested schema: flat primitives, deny first and by default."""
+    properties: JsonDict = {
+        "decision": {"type": "string", "title": "Decision", "enum": [DENY, APPROVE], "default": DENY},
+        "reason": {"type": "string", "title": "Reason (optional)", "maxLength": _MAX_REASON},
+    }
+    required: list[JsonValue] = ["decision"]
+    if prompt.type_fingerprint:
+        properties["fingerprint"] = {
+            "type": "string",
+            "title": "To approve, type the fingerprint shown above",
+            "maxLength": 16,
+        }
+        required.append("fingerprint")
+    return {"type": "object", "properties": properties, "required": required}
+
+
+def read_answer(action: str, content: Mapping[str, object]) -> PromptAnswer:
+    """What the client says its user answered. Anything that is not exactly an approval is none."""
+    reason = _text(content, "reason", _MAX_REASON)
+    if action == "decline" or (action == "accept" and content.get("decision") == DENY):
+        return PromptAnswer("deny", reason)
+    if action == "accept" and content.get("decision") == APPROVE:
+        return PromptAnswer("approve", reason, _text(content, "fingerprint", 16))
+    return PromptAnswer("dismissed")
+
+
+def fingerprint_typed(prompt: Prompt, answer: PromptAnswer) -> bool:
+    """Whether the person typed the fingerprint, where the prompt demands it. Case, spaces and dashes do not count."""
+    return not prompt.type_fingerprint or _plain(answer.fingerprint) == _plain(prompt.fingerprint)
+
+
+def _plain(text: str) -> str:
+    return "".join(c for c in text.upper() if c.isalnum())
+
+
+def _text(content: Mapping[str, object], key: str, limit: int) -> str:
+    value = content.get(key)
+    return value[:limit] if isinstance(value, str) else ""

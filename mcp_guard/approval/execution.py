@@ -1,0 +1,211 @@
+"""Carrying out an approved request: verified, claimed, sent at most once (approvals.md S4, decisions.md D26)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import anyio
+import structlog
+from cryptography.exceptions import InvalidTag
+
+from mcp_guard.approval import outcome
+from mcp_guard.approval.machine import Claim, Conflict, Event, Finish, Invalidate, Lose, MarkSent, Release
+from mcp_guard.approval.outbox import Outbox
+from mcp_guard.approval.prompt import build_view
+from mcp_guard.approval.rows import Request
+from mcp_guard.approval.statement import Statement, Stored, action_digest, load, verify
+from mcp_guard.approval.store import ApprovalStore
+from mcp_guard.approval.wake import Wake
+from mcp_guard.clock import Ids
+from mcp_guard.errors import (
+    AuditUnavailableError,
+    DownstreamUnavailableError,
+    GuardError,
+    InternalError,
+    MaskingError,
+    OutcomeUnknownError,
+)
+from mcp_guard.keystore import KeyStore
+from mcp_guard.model import Answer, Call, Decision, Effect, JsonDict, MaskedText, Permit, Views, issue_permit
+from mcp_guard.ports import Executor
+
+Recheck = Callable[[Call, Views], Decision]
+"""Judges the stored call again by today's policy and catalogue; raises when it may not run at all."""
+
+_log = structlog.get_logger(__name__)
+
+_ACTOR = "guard"
+
+
+class ClaimedRun:
+    """`ports.ApprovedRun`: one claimed request in the hands of the executor."""
+
+    def __init__(self, store: ApprovalStore, request: Request, stored: Stored, *, not_after_ns: int) -> None:
+        self._store = store
+        self._not_after_ns = not_after_ns
+        self.request = request
+        self.approval_id = request.row.id
+        self.execution_id = request.row.exec_id or ""
+        self.call = stored.call
+        self.views = stored.views
+        self.decision = stored.decision
+
+    async def mark_sent(self) -> bool:
+        """T14: commit sent=1. False means: do not send; an approval whose time is over has expired (attack 24)."""
+        async with self._store.write() as transaction:
+            over = transaction.now_ns >= self._not_after_ns
+            event = Release(self.execution_id) if over else MarkSent(self.execution_id)
+            step = await transaction.step(self.request, event, actor=_ACTOR)
+            if isinstance(step, Conflict) and step.why == "time":
+                step = await transaction.step(self.request, Release(self.execution_id), actor=_ACTOR)
+        if isinstance(step, Request):
+            self.request = step
+            return step.row.sent
+        return False
+
+
+class Execution:
+    """Carries out approved requests of this holder, one task each."""
+
+    def __init__(
+        self,
+        *,
+        store: ApprovalStore,
+        keys: KeyStore,
+        ids: Ids,
+        outbox: Outbox,
+        wake: Wake,
+        recheck: Recheck,
+        mask: Callable[[str], MaskedText],
+    ) -> None:
+        self._store = store
+        self._keys = keys
+        self._ids = ids
+        self._outbox = outbox
+        self._wake = wake
+        self._recheck = recheck
+        self._mask = mask
+
+    async def carry_out(self, request: Request, executor: Executor) -> None:
+        """Run one approved request, or make it invalid.
+
+        Raises:
+            AuditUnavailableError, StoreUnavailableError: nothing was claimed or sent; the request stays approved.
+        """
+        # The order of these lines is the security argument:
+        # 1. Only a signed decision over exactly what is stored counts, never the state column; and it counts once.
+        # 2. Policy and catalogue are asked again and may only tighten.
+        # 3. Everything that led here is in the audit log before the claim.
+        # 4. The claim is a compare-and-set on the version that was verified: nobody else executes it too.
+        # 5. The executor commits sent=1 before the first byte; what it leaves behind decides the last state.
+        approved = await self._verified(request)  # (1)
+        reason = approved if isinstance(approved, str) else self._objection(approved[0], approved[1])  # (2)
+        if isinstance(approved, str) or reason:
+            await self._step(request, Invalidate(reason or ""), detail_reason=reason)
+            return
+        stored, statement = approved
+        await self._outbox.flush(request.row.id)  # (3)
+        row = request.row
+        claim = Claim(row.holder, row.owner, row.lookup, row.action_digest, self._ids.new("exe"))
+        claimed = await self._step(request, claim)  # (4)
+        if claimed is not None:
+            run = ClaimedRun(self._store, claimed, stored, not_after_ns=statement.exp_ns)
+            await self._execute(run, executor)  # (5)
+
+    async def _verified(self, request: Request) -> tuple[Stored, Statement] | str:
+        """What was approved and by which statement, or why nothing was."""
+        row = request.row
+        try:
+            stored = load(self._keys.open("approval", request.payload, bound_to=row.id))
+        except (GuardError, InvalidTag):
+            stored = None
+        if stored is None:
+            return "what is stored cannot be opened"
+        if action_digest(stored, request.nonce) != row.action_digest or stored.call.principal.key != row.owner:
+            return "what is stored is not what was asked for"
+        if build_view(stored, self._mask) != request.view:
+            return "what reviewers were shown is not what would run"
+        if any(event.transition == "T14" for event in await self._store.events(row.id)):
+            return "this approval was used before"
+        for signed in await self._store.decisions(row.id):
+            statement = verify(self._keys, signed.statement, signed.signature)
+            if statement is not None and _covers(statement, request, self._store.now_ns()):
+                return stored, statement
+        return "no signed decision approves it"
+
+    def _objection(self, stored: Stored, statement: Statement) -> str | None:
+        """Why today's policy no longer lets it run (S10); None when it does."""
+        try:
+            decision = self._recheck(stored.call, stored.views)
+        except Exception as error:  # noqa: BLE001 - the boundary: whatever fails here, nothing runs
+            _log.warning("approval_recheck_failed", call_id=stored.call.call_id, error=type(error).__name__)
+            return "it could not be checked again"
+        if decision.effect is Effect.DENY:
+            return "the policy now denies this call"
+        if decision.policy_digest != stored.decision.policy_digest:
+            return "the policy has changed"
+        if decision.effect is Effect.REQUIRE_APPROVAL and decision.terms.min_assurance > statement.assurance:
+            return "the policy now demands a higher assurance"
+        return None
+
+    async def _execute(self, run: ClaimedRun, executor: Executor) -> None:
+        permit = issue_permit(run.call.call_id, run.approval_id)
+        result: Answer | GuardError
+        try:
+            result = await executor(run, permit)
+        except anyio.get_cancelled_exc_class():
+            with anyio.CancelScope(shield=True):
+                await self._end(run, _after_cancel(run, permit), None)
+            raise
+        except GuardError as error:
+            result = error
+        except Exception as error:  # noqa: BLE001 - the boundary: no foreign text may reach a client
+            _log.error("approved_call_failed", call_id=run.call.call_id, error=type(error).__name__)
+            result = InternalError("the guard failed while the approved call ran")
+        with anyio.CancelScope(shield=True):
+            await self._end(run, _ending(run, permit, result), result)
+
+    async def _end(self, run: ClaimedRun, event: Event, result: Answer | GuardError | None) -> None:
+        sealed = None if result is None else outcome.seal(self._keys, run.approval_id, result)
+        await self._step(run.request, event, result=sealed)
+
+    async def _step(
+        self, request: Request, event: Event, *, result: bytes | None = None, detail_reason: str | None = None
+    ) -> Request | None:
+        async with self._store.write() as transaction:
+            detail: JsonDict | None = {"reason": detail_reason} if detail_reason else None
+            step = await transaction.step(request, event, actor=_ACTOR, detail=detail, result=result)
+        self._wake.ring()
+        return step if isinstance(step, Request) else None
+
+
+def _covers(statement: Statement, request: Request, now_ns: int) -> bool:
+    row = request.row
+    return (
+        statement.verdict == "approve"
+        and (statement.approval, statement.round, statement.action_digest) == (row.id, row.round, row.action_digest)
+        and statement.assurance >= request.min_assurance
+        and now_ns < statement.exp_ns
+    )
+
+
+def _after_cancel(run: ClaimedRun, permit: Permit) -> Event:
+    if not run.request.row.sent:
+        return Release(run.execution_id)
+    return Lose(run.execution_id) if permit.used else Finish(run.execution_id, ran=False)
+
+
+def _ending(run: ClaimedRun, permit: Permit, result: Answer | GuardError) -> Event:
+    """Which state an execution ends in. Where it is not provable that nothing was sent, it is unknown."""
+    if not run.request.row.sent:
+        return Finish(run.execution_id, ran=False)
+    if isinstance(result, Answer):
+        return Finish(run.execution_id, ran=True)
+    if isinstance(result, OutcomeUnknownError):
+        return Lose(run.execution_id)
+    if not permit.used or isinstance(result, DownstreamUnavailableError):
+        return Finish(run.execution_id, ran=False)
+    # A result came, and was withheld because it could not be masked or recorded.
+    if isinstance(result, (MaskingError, AuditUnavailableError)):
+        return Finish(run.execution_id, ran=True)
+    return Lose(run.execution_id)

@@ -1,0 +1,158 @@
+"""What a person is shown: built from the stored, masked view of the action and from nothing else (S17)."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Callable
+
+from pydantic import JsonValue
+
+from mcp_guard.approval.rows import Request
+from mcp_guard.approval.statement import Stored
+from mcp_guard.canon import fingerprint
+from mcp_guard.clock import iso
+from mcp_guard.model import ArgumentFact, JsonDict, MaskedText, Prompt, Risk
+
+MAX_CHARACTERS = 600
+"""A prompt that needs scrolling hides something."""
+
+_ARGUMENT = 120
+"""Characters of one argument."""
+_INVISIBLE_LETTERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0")
+"""Combining grapheme joiner, Hangul and Khmer fillers: letters or marks by category, and nothing on a screen."""
+_MARKS = 2
+"""Combining marks that one letter may carry."""
+_ROLES = ("recipient", "query", "content", "identifier", "secret")
+"""Roles of arguments, those that do most harm first."""
+
+
+def visible(text: str) -> str:
+    r"""Show every character that a screen would hide, move or reorder as `\u{…}` (security.md S15)."""
+    return "".join(
+        f"\\u{{{ord(character):x}}}" if _hidden(character, text[max(0, index - 2) : index]) else character
+        for index, character in enumerate(text)
+    )
+
+
+def _hidden(character: str, before: str) -> bool:
+    category = unicodedata.category(character)
+    if category[0] == "C" or category in {"Zl", "Zp"} or (category == "Zs" and character != " "):
+        return True
+    if character in _INVISIBLE_LETTERS or "\ufe00" <= character <= "\ufe0f" or character >= "\U000e0000":
+        return True
+    # Two marks on a letter are language; a third is a stack that paints over its neighbours.
+    return category[0] == "M" and len(before) == _MARKS and all(unicodedata.category(c)[0] == "M" for c in before)
+
+
+def clip(text: str, limit: int) -> str:
+    """Visible text of at most `limit` characters and a note of how many more there are."""
+    shown = visible(text)
+    if len(shown) <= limit:
+        return shown
+    return f"{shown[:limit]} +{len(shown) - limit} more characters"
+
+
+def build_view(stored: Stored, mask: Callable[[str], MaskedText]) -> JsonDict:
+    """The masked view of a stored action: what reviewers, channels and records see."""
+    call, target = stored.call, stored.call.target
+    resource = target.facts.resource
+    arguments = stored.views.for_reviewer.value
+    return {
+        "requester": {"subject": call.principal.subject, "label": call.principal.label},
+        "verified": call.principal.verified,
+        "server": target.server,
+        "tool": mask(target.name),
+        "kind": target.kind.value,
+        "environment": stored.environment,
+        "resource": _text(_at(arguments, resource)) if resource else None,
+        "risk": stored.decision.risk.value,
+        "reasons": list(stored.decision.reasons),
+        "rule": stored.decision.rule,
+        "arguments": arguments,
+        "order": [*_riskiest_first(arguments, resource, dict(target.facts.arguments))],
+    }
+
+
+def _riskiest_first(arguments: JsonValue, resource: str | None, facts: dict[str, ArgumentFact]) -> list[str]:
+    def rank(key: str) -> tuple[int, int]:
+        pointer = "/" + key.replace("~", "~0").replace("/", "~1")
+        first = resource is not None and (resource == pointer or resource.startswith(pointer + "/"))
+        fact = facts.get(pointer)
+        role = _ROLES.index(fact.role) if fact and fact.role else len(_ROLES)
+        return (0 if first else 1, role)
+
+    return sorted(arguments, key=rank) if isinstance(arguments, dict) else []
+
+
+def _at(value: JsonValue, pointer: str) -> JsonValue:
+    for part in pointer.split("/")[1:]:
+        name = part.replace("~1", "/").replace("~0", "~")
+        if isinstance(value, dict):
+            value = value.get(name)
+        elif isinstance(value, list) and name.isdigit() and int(name) < len(value):
+            value = value[int(name)]
+        else:
+            return None
+    return value
+
+
+def _text(value: JsonValue) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def build_prompt(request: Request) -> Prompt:
+    """The question for the person at the client.
+
+    Where something had to be cut, or the risk is high, the person must type the fingerprint: one click is not enough
+    for what one has not seen whole (attack 30).
+    """
+    mark = fingerprint(request.row.action_digest)
+    head = _head(request.view)
+    tail = [f"Expires: {iso(request.row.expires_ns)}", f"Fingerprint: {mark}"]
+    room = MAX_CHARACTERS - sum(len(line) + 1 for line in head + tail)
+    lines, cut = _argument_lines(request.view, room)
+    message = "\n".join([*head, *lines, *tail])
+    return Prompt(
+        approval_id=request.row.id,
+        message=MaskedText(message),
+        fingerprint=mark,
+        type_fingerprint=cut or request.risk.rank >= Risk.HIGH.rank,
+    )
+
+
+def _head(view: JsonDict) -> list[str]:
+    requester = view["requester"]
+    who = " / ".join(str(part) for part in requester.values() if part) if isinstance(requester, dict) else ""
+    reasons = view["reasons"]
+    why = "; ".join(str(reason) for reason in reasons) if isinstance(reasons, list) else ""
+    lines = [
+        "mcp-guard: approve this call?",
+        f"Requester: {clip(who, 40)}{'' if view['verified'] else ' (unverified)'}",
+        f"Tool: {clip(str(view['server']), 40)}.{clip(str(view['tool']), 40)}",
+        f"Environment: {clip(str(view['environment']), 24)}",
+        f"Risk: {view['risk']} ({clip(why, 60)})",
+    ]
+    if view["resource"] is not None:
+        lines.append(f"Resource: {clip(str(view['resource']), 40)}")
+    return lines
+
+
+def _argument_lines(view: JsonDict, room: int) -> tuple[list[str], bool]:
+    """As many arguments as fit in `room` characters, riskiest first; whether anything was cut."""
+    arguments, order = view["arguments"], view["order"]
+    if not isinstance(arguments, dict) or not isinstance(order, list):
+        return [], False
+    left = room - len("+0000000 more characters") - 1
+    lines: list[str] = []
+    cut = 0
+    for key in order:
+        line = f"{visible(str(key))}: {visible(_text(arguments[str(key)]))}"
+        shown = line[: max(0, min(_ARGUMENT, left - 1))]
+        cut += len(line) - len(shown)
+        if shown:
+            lines.append(shown)
+            left -= len(shown) + 1
+    if cut:
+        lines.append(f"+{cut} more characters")
+    return lines, cut > 0

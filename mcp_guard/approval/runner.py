@@ -1,0 +1,133 @@
+"""The desk's background work: wake, execute, expire, recover, adopt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import anyio
+import anyio.abc
+import structlog
+
+from mcp_guard.approval.execution import Execution
+from mcp_guard.approval.holders import Holders
+from mcp_guard.approval.machine import LIVE, Lose, Release, State
+from mcp_guard.approval.outbox import Outbox
+from mcp_guard.approval.rows import Request
+from mcp_guard.approval.store import ApprovalStore
+from mcp_guard.approval.wake import Wake
+from mcp_guard.errors import GuardError
+from mcp_guard.ports import Executor
+
+_log = structlog.get_logger(__name__)
+
+_POLL_S = 0.025
+_POLL_IDLE_S = 0.25
+_IDLE_AFTER_S = 30.0
+_ROUND_S = 0.5
+"""Expiry is noticed within this time also when nobody touches the store."""
+_RECOVER_EVERY_S = 2.0
+
+
+class Runner:
+    """Carries out what this process holds, as long as `run` runs."""
+
+    def __init__(
+        self,
+        *,
+        store: ApprovalStore,
+        holders: Holders,
+        outbox: Outbox,
+        wake: Wake,
+        execution: Execution,
+        adopts: Callable[[str, str], bool],
+    ) -> None:
+        self._store = store
+        self._holders = holders
+        self._outbox = outbox
+        self._wake = wake
+        self._execution = execution
+        self._adopts = adopts
+        self._running: set[str] = set()
+
+    async def run(self, executor: Executor, *, task_status: anyio.abc.TaskStatus[None]) -> None:
+        """Recover, then work until cancelled."""
+        await self.recover()
+        task_status.started()
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._poll)
+            recovered = anyio.current_time()
+            while True:
+                signal = self._wake.signal
+                try:
+                    for request in await self._store.approved(self._holders.id):
+                        self._start(group, request, executor)
+                    await self._outbox.flush()
+                    await self._sweep()
+                    if anyio.current_time() - recovered > _RECOVER_EVERY_S:
+                        await self.recover()
+                        recovered = anyio.current_time()
+                except GuardError as error:
+                    # Fail closed: nothing was claimed; the next round tries again.
+                    _log.warning("approval_round_failed", error=error.code)
+                    signal = anyio.Event()
+                with anyio.move_on_after(_ROUND_S):
+                    await signal.wait()
+
+    async def recover(self) -> None:
+        """Take over from holders that died: T15 and T17, then adoption of what this process can carry out."""
+        orphans = [r for r in await self._store.unattended(self._holders.id) if not self._holders.alive(r.row.holder)]
+        if not orphans:
+            return
+        async with self._store.write() as transaction:
+            for orphan in orphans:
+                request: Request | None = await transaction.get(orphan.row.id)
+                if request is None or request.row.holder != orphan.row.holder:
+                    continue
+                if request.row.state is State.EXECUTING:
+                    exec_id = request.row.exec_id
+                    event = Lose(exec_id) if request.row.sent else Release(exec_id)
+                    step = await transaction.step(request, event, actor="recovery")
+                    request = step if isinstance(step, Request) else request
+                over = request.row.state not in LIVE
+                if over or self._adopts(request.row.owner, request.server):
+                    await transaction.hold(request, self._holders.id)
+        self._wake.ring()
+
+    def _start(self, group: anyio.abc.TaskGroup, request: Request, executor: Executor) -> None:
+        approval_id = request.row.id
+        if approval_id in self._running or (request.run == "on_pickup" and not self._wake.attached(approval_id)):
+            return
+        self._running.add(approval_id)
+        group.start_soon(self._carry_out, request, executor)
+
+    async def _carry_out(self, request: Request, executor: Executor) -> None:
+        try:
+            await self._execution.carry_out(request, executor)
+        except GuardError as error:
+            _log.warning("approved_call_waits", approval=request.row.id, error=error.code)
+            await anyio.sleep(_ROUND_S)
+        except Exception as error:  # noqa: BLE001 - the boundary: one request may not stop the others
+            _log.error("approved_call_broke", approval=request.row.id, error=type(error).__name__)
+            await anyio.sleep(_ROUND_S)
+        finally:
+            self._running.discard(request.row.id)
+
+    async def _sweep(self) -> None:
+        if await self._store.any_due():
+            async with self._store.write():
+                pass  # the transaction itself expires what is due
+            self._wake.ring()
+
+    async def _poll(self) -> None:
+        """Notice commits of other processes; slower when for 30 s nothing happened and no call waits."""
+        seen, last_change = -1, anyio.current_time()
+        while True:
+            try:
+                version = await self._store.version()
+            except GuardError:
+                version = seen
+            if version != seen:
+                seen, last_change = version, anyio.current_time()
+                self._wake.ring()
+            idle = anyio.current_time() - last_change > _IDLE_AFTER_S and not self._wake.attached()
+            await anyio.sleep(_POLL_IDLE_S if idle else _POLL_S)

@@ -1,0 +1,144 @@
+"""What is approved (the action), and who said so (the signed decision statement). approvals.md S1, S3."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Literal, cast
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from pydantic import JsonValue, TypeAdapter, ValidationError
+
+from mcp_guard.canon import digest, keyed_digest
+from mcp_guard.keystore import KeyStore
+from mcp_guard.model import Assurance, Call, Decision, JsonDict, RawArguments, Views
+
+_KEY = "decision"
+_DOMAIN = b"mcp-guard/decision/v1\0"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Stored:
+    """All that is needed to carry the call out later. Kept encrypted."""
+
+    call: Call
+    views: Views
+    decision: Decision
+    environment: str
+
+    def __repr__(self) -> str:
+        return f"Stored({self.call.call_id})"
+
+
+_STORED = TypeAdapter(Stored)
+
+
+def dump(stored: Stored) -> bytes:
+    """Serialise; exact for integers of any size and for floats."""
+    return _STORED.dump_json(stored)
+
+
+def load(data: bytes) -> Stored | None:
+    """Read what `dump` made; None when it is not that."""
+    try:
+        return _STORED.validate_json(data)
+    except ValidationError:
+        return None
+
+
+def action_digest(stored: Stored, nonce: str) -> str:
+    """Digest of exactly what would run and for whom. The nonce hides arguments of low entropy.
+
+    Raises:
+        InvalidArgumentsError: the arguments have no canonical form.
+    """
+    target, decision = stored.call.target, stored.decision
+    action: JsonDict = {
+        "v": 1,
+        "env": stored.environment,
+        "server": {"name": target.server, "identity": target.server_identity},
+        "tool": {"kind": target.kind.value, "name": target.name, "definition": target.definition_digest},
+        "arguments": stored.views.for_downstream.value,
+        "meta": stored.call.meta,
+        "policy": {"rule": decision.rule, "digest": decision.policy_digest},
+        "requester": stored.call.principal.key,
+        "nonce": nonce,
+    }
+    return digest("action", action)
+
+
+def lookup(keys: KeyStore, call: Call, arguments: RawArguments) -> str:
+    """Keyed digest by which an identical call of the same owner finds its request."""
+    target = call.target
+    subject: JsonValue = [call.principal.key, target.server, target.kind.value, target.name, arguments.value]
+    return keyed_digest(keys.secret("lookup"), "lookup", subject)
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One verdict of one person over one action. Times in wall nanoseconds, as strings on the wire."""
+
+    approval: str
+    round: int
+    action_digest: str
+    verdict: Literal["approve", "deny"]
+    reviewer: str
+    assurance: Assurance
+    channel: str
+    at_ns: int
+    exp_ns: int
+    """An approval is worth nothing from here on."""
+    nonce: str
+
+    def text(self) -> str:
+        """The bytes that are signed: JSON with sorted keys, strings and small integers only."""
+        value = {
+            "v": 1,
+            "approval": self.approval,
+            "round": self.round,
+            "action_digest": self.action_digest,
+            "decision": self.verdict,
+            "reviewer": self.reviewer,
+            "assurance": self.assurance.name,
+            "channel": self.channel,
+            "at": str(self.at_ns),
+            "exp": str(self.exp_ns),
+            "nonce": self.nonce,
+        }
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def sign(keys: KeyStore, statement: Statement) -> bytes:
+    """Ed25519 signature with the current `decision` key."""
+    return keys.signing_key(_KEY).sign(_DOMAIN + statement.text().encode())
+
+
+def verify(keys: KeyStore, text: str, signature: bytes) -> Statement | None:
+    """Return the statement if any key of the ring signed exactly these bytes, else None."""
+    for key in keys.ring(_KEY):
+        try:
+            Ed25519PrivateKey.from_private_bytes(key).public_key().verify(signature, _DOMAIN + text.encode())
+        except InvalidSignature:
+            continue
+        return _parse(text)
+    return None
+
+
+def _parse(text: str) -> Statement | None:
+    try:
+        value = json.loads(text)
+        return Statement(
+            approval=str(value["approval"]),
+            round=int(value["round"]),
+            action_digest=str(value["action_digest"]),
+            verdict=cast('Literal["approve", "deny"]', value["decision"]),
+            reviewer=str(value["reviewer"]),
+            assurance=Assurance[value["assurance"]],
+            channel=str(value["channel"]),
+            at_ns=int(value["at"]),
+            exp_ns=int(value["exp"]),
+            nonce=str(value["nonce"]),
+        )
+    except (ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,176 @@
+"""One write transaction on approval requests. Every transition leaves one event and one outbox row in it (I7)."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import aiosqlite
+import anyio
+
+from mcp_guard.approval.machine import Conflict, Event, State, Step, Tick, apply
+from mcp_guard.approval.rows import Request, SignedDecision, columns_of, request_of
+from mcp_guard.errors import InternalError
+from mcp_guard.model import JsonDict
+
+Parameters = Mapping[str, str | int | bytes | None] | tuple[str | int | bytes | None, ...]
+
+_INSERT = """
+INSERT INTO approval(id, state, version, round, owner, lookup, action_digest, expires_ns, use_within_ns, holder,
+    use_by_ns, exec_id, sent, ended_ns, decided_by, reason, nonce, call_id, session, server, tool, risk, rule,
+    policy_digest, min_assurance, run, created_ns, view, payload, delivered, result)
+VALUES (:id, :state, :version, :round, :owner, :lookup, :action_digest, :expires_ns, :use_within_ns, :holder,
+    :use_by_ns, :exec_id, :sent, :ended_ns, :decided_by, :reason, :nonce, :call_id, :session, :server, :tool, :risk,
+    :rule, :policy_digest, :min_assurance, :run, :created_ns, :view, :payload, :delivered, :result)
+"""
+
+_UPDATE = """
+UPDATE approval SET state = :state, version = :version, round = :round, use_by_ns = :use_by_ns, exec_id = :exec_id,
+    sent = :sent, ended_ns = :ended_ns, decided_by = :decided_by, reason = :reason, result = :result
+WHERE id = :id AND state = :old_state AND version = :old_version
+"""
+
+_DUE = """
+SELECT * FROM approval
+WHERE (state = 'pending' AND expires_ns <= :now) OR (state = 'approved' AND coalesce(use_by_ns, 0) <= :now)
+"""
+
+
+async def fetch(db: aiosqlite.Connection, sql: str, parameters: Parameters = ()) -> list[dict[str, Any]]:
+    """Rows as dicts by column name."""
+    # Shielded: a cancelled read would leave its statement open, and with it an old snapshot.
+    with anyio.CancelScope(shield=True):
+        async with db.execute(sql, parameters) as cursor:
+            names = [column[0] for column in cursor.description]
+            rows = list(await cursor.fetchall())
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+class Transaction:
+    """What may be done to requests between BEGIN and COMMIT. Made by `ApprovalStore.write`."""
+
+    def __init__(self, db: aiosqlite.Connection, now_ns: int) -> None:
+        self._db = db
+        self.now_ns = now_ns
+        """Wall nanoseconds that never run backwards, also over restarts."""
+
+    async def get(self, approval_id: str) -> Request | None:
+        """The request with this id."""
+        return _one(await fetch(self._db, "SELECT * FROM approval WHERE id = ?", (approval_id,)))
+
+    async def live(self, owner: str, lookup: str) -> Request | None:
+        """The live request for identical calls of this owner; there is at most one (I6)."""
+        sql = "SELECT * FROM approval WHERE owner = ? AND lookup = ? AND state IN ('pending', 'approved', 'executing')"
+        return _one(await fetch(self._db, sql, (owner, lookup)))
+
+    async def last(self, owner: str, lookup: str) -> Request | None:
+        """The latest request for identical calls of this owner, in any state."""
+        sql = "SELECT * FROM approval WHERE owner = ? AND lookup = ? ORDER BY created_ns DESC, rowid DESC LIMIT 1"
+        return _one(await fetch(self._db, sql, (owner, lookup)))
+
+    async def count_open(self, owner: str) -> int:
+        """How many live requests this owner has."""
+        sql = "SELECT count(*) AS n FROM approval WHERE owner = ? AND state IN ('pending', 'approved', 'executing')"
+        return int((await fetch(self._db, sql, (owner,)))[0]["n"])
+
+    async def in_states(self, states: Iterable[State]) -> list[Request]:
+        """All requests in these states, oldest first."""
+        sql = "SELECT * FROM approval WHERE state IN (SELECT value FROM json_each(?)) ORDER BY created_ns"
+        found = await fetch(self._db, sql, (json.dumps([state.value for state in states]),))
+        return [request_of(columns) for columns in found]
+
+    async def insert(self, request: Request, detail: JsonDict) -> None:
+        """T1.
+
+        Raises:
+            InternalError: there is a live one already; the caller looked in this same transaction.
+        """
+        if request.row.state is not State.PENDING:
+            raise InternalError("a new approval request is pending")
+        try:
+            await self._db.execute(_INSERT, columns_of(request))
+        except sqlite3.IntegrityError:
+            raise InternalError("two live approval requests for one call") from None
+        await self._note(request, "T1", "", request.row.owner, detail)
+
+    async def step(
+        self,
+        request: Request,
+        event: Event,
+        *,
+        actor: str,
+        detail: JsonDict | None = None,
+        result: bytes | None = None,
+    ) -> Request | Conflict:
+        """Apply an event by compare-and-set on state and version. `actor` is who caused it, `detail` is masked."""
+        step = apply(request.row, event, self.now_ns)
+        if not isinstance(step, Step):
+            return step
+        after = replace(request, row=step.row, result=result or request.result)
+        columns = {**columns_of(after), "old_state": request.row.state.value, "old_version": request.row.version}
+        if await self._change(_UPDATE, columns) != 1:
+            return Conflict("lost", request.row)
+        await self._note(after, step.transition, request.row.state.value, actor, detail or {})
+        return after
+
+    async def expire_due(self) -> None:
+        """T10 and T11 for everything whose time is over; done in every transaction (attack 23)."""
+        for columns in await fetch(self._db, _DUE, {"now": self.now_ns}):
+            await self.step(request_of(columns), Tick(), actor="clock")
+
+    async def add_decision(self, request: Request, signed: SignedDecision) -> None:
+        """Keep a signed statement."""
+        await self._db.execute(
+            "INSERT INTO decision(approval, round, statement, signature) VALUES (?, ?, ?, ?)",
+            (request.row.id, request.row.round, signed.statement, signed.signature),
+        )
+
+    async def deliver(self, approval_id: str) -> None:
+        """Mark the outcome as handed out, so that the next identical call is a new request (S7)."""
+        await self._db.execute("UPDATE approval SET delivered = 1 WHERE id = ?", (approval_id,))
+
+    async def hold(self, request: Request, holder: str) -> Request | None:
+        """Make another process the holder, by compare-and-set; None when somebody else was first."""
+        version = request.row.version + 1
+        changed = await self._change(
+            "UPDATE approval SET holder = :holder, version = :version WHERE id = :id AND version = :old_version",
+            {"holder": holder, "version": version, "id": request.row.id, "old_version": request.row.version},
+        )
+        return replace(request, row=replace(request.row, holder=holder, version=version)) if changed == 1 else None
+
+    async def mark_sent(self, events: Iterable[int]) -> None:
+        """Outbox rows of these events are in the audit log."""
+        sql = "UPDATE outbox SET sent_ns = ? WHERE event IN (SELECT value FROM json_each(?))"
+        await self._db.execute(sql, (self.now_ns, json.dumps(list(events))))
+
+    async def add_reviewer(self, name: str, token_hash: str) -> bool:
+        """Register a reviewer; False when the name is taken."""
+        sql = "INSERT INTO reviewer VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+        return await self._change(sql, (name, token_hash, self.now_ns)) == 1
+
+    async def _note(self, request: Request, transition: str, old: str, actor: str, detail: JsonDict) -> None:
+        async with self._db.execute(
+            "INSERT INTO event(approval, at_ns, transition, old, new, actor, detail) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                request.row.id,
+                self.now_ns,
+                transition,
+                old,
+                request.row.state.value,
+                actor,
+                json.dumps(detail, ensure_ascii=True),
+            ),
+        ) as cursor:
+            seq = cursor.lastrowid
+        await self._db.execute("INSERT INTO outbox VALUES (?, ?, NULL)", (seq, request.row.id))
+
+    async def _change(self, sql: str, parameters: Parameters) -> int:
+        async with self._db.execute(sql, parameters) as cursor:
+            return cursor.rowcount
+
+
+def _one(found: list[dict[str, Any]]) -> Request | None:
+    return request_of(found[0]) if found else None

@@ -1,0 +1,1 @@
+"""The tamper-evident record of every call (decisions.md D7, D9, D26)."""

@@ -1,0 +1,1 @@
+"""The command line: thin wrappers, exit codes documented in docs/cli.md."""

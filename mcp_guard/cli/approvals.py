@@ -1,0 +1,200 @@
+"""`mcp-guard approvals ls|show|approve|deny` and `mcp-guard reviewer add`: the control plane at a terminal."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import anyio
+import typer
+from pydantic import JsonValue
+
+from mcp_guard import system
+from mcp_guard.approval.machine import State
+from mcp_guard.approval.prompt import visible
+from mcp_guard.approval.review import ApprovalReview, Shown, Verdict
+from mcp_guard.approval.rows import Request
+from mcp_guard.approval.store import DOMAIN, ApprovalStore
+from mcp_guard.canon import fingerprint
+from mcp_guard.cli.options import ConfigOption, JsonOption, console, keys_of, loaded, print_json
+from mcp_guard.clock import RandomIds, SystemClock, iso
+from mcp_guard.config.load import LoadedConfig
+from mcp_guard.masking.masker import Masker
+from mcp_guard.model import JsonDict, Principal
+from mcp_guard.storage.sqlite import Database
+
+app = typer.Typer(no_args_is_help=True, help="List, show and decide suspended calls.")
+reviewers = typer.Typer(no_args_is_help=True, help="People who may decide outside a terminal.")
+
+TOKEN_VARIABLE = "MCP_GUARD_REVIEWER_TOKEN"  # noqa: S105 - the name of a variable
+
+IdArgument = Annotated[str, typer.Argument(metavar="ID", help="The approval request: apr_…")]
+ReasonOption = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Recorded, and shown to the agent.")]
+
+_T = TypeVar("_T")
+
+
+@app.command()
+def ls(
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    everything: Annotated[bool, typer.Option("--all", help="Closed requests as well.")] = False,
+) -> None:
+    """List the requests that wait for a decision."""
+    states = None if everything else (State.PENDING,)
+    found = _run(config, lambda review, _: review.list_requests(states))
+    if as_json:
+        print_json([_as_json(request) for request in found])
+        return
+    if not found:
+        console().print("no requests wait")
+    for request in found:
+        tool = f"{request.server}/{request.tool}"
+        parts = (request.row.id, request.row.state, request.risk, tool, f"expires {iso(request.row.expires_ns)}")
+        console().print("  ".join(visible(part) for part in parts))
+
+
+@app.command()
+def show(approval_id: IdArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Show one request: who asks for what, why it was suspended, and its history."""
+    found = _run(config, lambda review, _: review.show(approval_id))
+    if as_json:
+        print_json({**_as_json(found.request), "events": [_event(event) for event in found.events]})
+    else:
+        _print_card(found)
+
+
+@app.command()
+def approve(
+    approval_id: IdArgument, config: ConfigOption = None, as_json: JsonOption = False, reason: ReasonOption = ""
+) -> None:
+    """Approve a request. Needs a terminal, or a reviewer's token in MCP_GUARD_REVIEWER_TOKEN."""
+    _decide(approval_id, "approve", config, as_json=as_json, reason=reason)
+
+
+@app.command()
+def deny(
+    approval_id: IdArgument, config: ConfigOption = None, as_json: JsonOption = False, reason: ReasonOption = ""
+) -> None:
+    """Deny a request. Needs a terminal, or a reviewer's token in MCP_GUARD_REVIEWER_TOKEN."""
+    _decide(approval_id, "deny", config, as_json=as_json, reason=reason)
+
+
+@reviewers.command("add")
+def add_reviewer(
+    name: Annotated[str, typer.Argument(metavar="NAME")], config: ConfigOption = None, as_json: JsonOption = False
+) -> None:
+    """Register a reviewer and print the token, once. Keep it from agents: it approves."""
+    token = _run(config, lambda review, _: review.reviewers.add(name))
+    if as_json:
+        print_json({"name": name, "token": token})
+        return
+    console().print(f"{token}\n")
+    console().print(f"This token is shown once. {name} decides with it: {TOKEN_VARIABLE}=… mcp-guard approvals ls")
+
+
+@reviewers.command("ls")
+def list_reviewers(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """List the registered reviewers."""
+    found = _run(config, lambda review, _: review.reviewers.list())
+    if as_json:
+        print_json([{"name": reviewer.name, "created_at": iso(reviewer.created_ns)} for reviewer in found])
+        return
+    for reviewer in found:
+        console().print(f"{visible(reviewer.name)}  since {iso(reviewer.created_ns)}")
+
+
+def _decide(approval_id: str, verdict: Verdict, config: Path | None, *, as_json: bool, reason: str) -> None:
+    async def decide(review: ApprovalReview, person: Principal) -> Request:
+        reviewer = await review.identify(
+            user=person.subject,
+            tty=sys.stdin.isatty() and sys.stdout.isatty(),
+            token=os.environ.get(TOKEN_VARIABLE),
+            principal_key=person.key,
+        )
+        return await review.decide(approval_id, verdict, reviewer, reason)
+
+    found = _run(config, decide)
+    if as_json:
+        print_json(_as_json(found))
+    else:
+        console().print(f"{found.row.id} {found.row.state} by {visible(found.row.decided_by or '')}")
+
+
+def _run(config: Path | None, work: Callable[[ApprovalReview, Principal], Awaitable[_T]]) -> _T:
+    found = loaded(config)
+
+    async def main() -> _T:
+        async with open_review(found) as review:
+            return await work(review, Principal("os", system.user_name(), os.environ.get("MCP_GUARD_PRINCIPAL", "")))
+
+    return anyio.run(main)
+
+
+@asynccontextmanager
+async def open_review(config: LoadedConfig) -> AsyncIterator[ApprovalReview]:
+    """The control plane of one data folder, without a guard process."""
+    keys = keys_of(config)
+    masker = Masker(config.config.masking, keys.secret("vault"), secrets=config.secrets)
+    database = await Database.open(config.data_dir / "approvals.db", DOMAIN)
+    try:
+        store = ApprovalStore(database, SystemClock())
+        mode = config.config.approvals.mode or "personal"
+        yield ApprovalReview(store, keys, RandomIds(), mode=mode, mask=masker.text)
+    finally:
+        await database.close()
+
+
+def _as_json(request: Request) -> JsonDict:
+    row = request.row
+    return {
+        "id": row.id,
+        "state": row.state.value,
+        "server": request.server,
+        "tool": request.tool,
+        "risk": request.risk.value,
+        "rule": request.rule,
+        "needs": request.min_assurance.name,
+        "fingerprint": fingerprint(row.action_digest),
+        "created_at": iso(request.created_ns),
+        "expires_at": iso(row.expires_ns),
+        "decided_by": row.decided_by,
+        "reason": row.reason,
+        "call_id": request.call_id,
+        "view": request.view,
+    }
+
+
+def _event(event: object) -> JsonValue:
+    return {name: getattr(event, name) for name in ("at_ns", "transition", "old", "new", "actor")}
+
+
+def _print_card(found: Shown) -> None:
+    out, view, row = console(), found.request.view, found.request.row
+    requester = view.get("requester")
+    who = requester.get("subject") if isinstance(requester, dict) else ""
+    reasons = view.get("reasons")
+    lines = {
+        "request": f"{row.id}  {row.state.value}",
+        "requester": f"{who}{'' if view.get('verified') else ' (unverified)'}",
+        "tool": f"{found.request.server}/{found.request.tool}",
+        "environment": view.get("environment"),
+        "resource": view.get("resource"),
+        "risk": f"{found.request.risk.value}: {'; '.join(map(str, reasons)) if isinstance(reasons, list) else ''}",
+        "rule": found.request.rule,
+        "needs": found.request.min_assurance.name,
+        "expires": iso(row.expires_ns),
+        "fingerprint": found.fingerprint,
+    }
+    for name, value in lines.items():
+        if value:
+            out.print(f"{name:12} {visible(str(value))}")
+    arguments = view.get("arguments")
+    for name, value in arguments.items() if isinstance(arguments, dict) else ():
+        out.print(f"  {visible(name)}: {visible(str(value))}")
+    for event in found.events:
+        out.print(f"{iso(event.at_ns)}  {event.old or 'new'} -> {event.new}  {visible(event.actor)}")

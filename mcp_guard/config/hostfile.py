@@ -1,0 +1,158 @@
+"""Read the servers out of a host's configuration file: JSON with comments, or Codex' TOML.
+
+Hosts differ in spelling only; what comes out has the keys of `ServerConfig`. Text of the file never gets into a
+message, since it may hold secrets.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from mcp_guard.errors import ConfigError
+
+MAX_BYTES = 64 * 1024 * 1024
+"""Claude Code keeps its history in the same file."""
+
+_HINT = "give a file with `mcpServers`, VS Code's `servers` or Codex' `mcp_servers`"
+_COMMENT = r"//[^\n]*(?:\n|\Z)|/\*(?:[^*]|\*(?!/))*\*/"
+_JSONC = re.compile(rf'"(?:[^"\\\n]|\\.)*"|{_COMMENT}|,(?=(?:\s|{_COMMENT})*[}}\]])')
+_HTTP_TYPES = frozenset({"http", "streamable-http", "streamableHttp", "streamable_http"})
+_OWN_PROGRAMS = frozenset({"mcp-guard", "mcp_guard", "mcp_guard.cli.main"})
+_SECONDS = {"startup_timeout_sec": "start_timeout_s", "tool_timeout_sec": "call_timeout_s"}
+_KEPT = ("type", "command", "args", "env", "cwd", "url", "headers", "disabled")
+_UNDERSTOOD = frozenset({*_KEPT, *_SECONDS, "name", "description", "enabled", "http_headers", "bearer_token_env_var"})
+_LONGEST_S = 86_400.0
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class HostServer:
+    """One entry of a host's file, in our spelling and not yet validated. May hold secrets: shows nothing."""
+
+    name: str
+    fields: Mapping[str, Any]
+    left_out: tuple[str, ...]
+    """Keys of the host that have no meaning here."""
+
+    def __repr__(self) -> str:
+        return "HostServer(…)"
+
+
+def read_host_file(path: Path) -> dict[str, Any]:
+    """Parse a host's file: TOML by the suffix `.toml`, else JSON with comments and trailing commas.
+
+    Raises:
+        ConfigError: it cannot be read or parsed.
+    """
+    try:
+        if not path.is_file():
+            raise ConfigError(f"{path.name} is not a file", hint=_HINT)
+        with path.open("rb") as file:
+            raw = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"{path.name} cannot be read: {error.strerror}", hint=_HINT) from error
+    if len(raw) > MAX_BYTES:
+        raise ConfigError(f"{path.name} is larger than 64 MiB", hint=_HINT)
+    try:
+        text = raw.decode("utf-8-sig")
+        data = tomllib.loads(text) if path.suffix == ".toml" else _json(text)
+        json.dumps(data, ensure_ascii=False, default=str).encode()  # half a character would break the file we write
+    except (ValueError, RecursionError):
+        # The cause is dropped: it quotes the file.
+        raise ConfigError(f"{path.name} is neither JSON nor TOML that can be read", hint=_HINT) from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path.name} has no servers in it", hint=_HINT)
+    return data
+
+
+def _json(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return json.loads(_JSONC.sub(_without_comment, text))
+
+
+def _without_comment(match: re.Match[str]) -> str:
+    found = match[0]
+    return found if found.startswith('"') else "" if found == "," else " "
+
+
+def host_servers(source: Mapping[str, Any]) -> list[HostServer]:
+    """The servers of a parsed host file, in its order.
+
+    Raises:
+        ConfigError: it has no block of servers.
+    """
+    return [_host_server(str(name), entry) for name, entry in _block(source).items()]
+
+
+def projects_with_servers(source: Mapping[str, Any]) -> int:
+    """How many projects inside a Claude Code file have servers of their own."""
+    projects = source.get("projects")
+    values = projects.values() if isinstance(projects, dict) else ()
+    return sum(1 for project in values if isinstance(project, dict) and project.get("mcpServers"))
+
+
+def starts_the_guard(fields: Mapping[str, Any]) -> bool:
+    """Whether an entry already is a guard: wrapping it again would never end."""
+    args = fields.get("args")
+    words = [fields.get("command"), *(args if isinstance(args, list) else [])]
+    programs = [_program(word) for word in words if isinstance(word, str)]
+    return programs[:1] == ["mcp-guard"] or ("serve" in programs and bool(_OWN_PROGRAMS & set(programs)))
+
+
+def _block(source: Mapping[str, Any]) -> Mapping[str, Any]:
+    inner = source.get("mcp")
+    places = [source.get(key) for key in ("mcpServers", "servers", "mcp_servers")]
+    places += [inner.get("servers")] if isinstance(inner, dict) else []
+    for found in places:
+        if isinstance(found, dict):
+            return found
+    if projects_with_servers(source):
+        return {}
+    if source and all(isinstance(entry, dict) and {"command", "url"} & set(entry) for entry in source.values()):
+        return source
+    raise ConfigError("the file has no servers in it", hint=_HINT)
+
+
+def _host_server(name: str, entry: object) -> HostServer:
+    given: dict[str, Any] = dict(entry) if isinstance(entry, dict) else {}
+    fields = {key: given[key] for key in _KEPT if given.get(key) is not None}
+    if "http_headers" in given:
+        fields["headers"] = given["http_headers"]
+    if isinstance(variable := given.get("bearer_token_env_var"), str):
+        headers = fields.get("headers")
+        fields["headers"] = {**(headers if isinstance(headers, dict) else {}), "Authorization": _bearer(variable)}
+    if given.get("enabled") is False:
+        fields["disabled"] = True
+    if fields.get("type") in _HTTP_TYPES:
+        fields["type"] = "http"
+    fields.update(_timeouts(given))
+    for block in ("env", "headers"):
+        if isinstance(fields.get(block), dict):
+            fields[block] = {str(k): _as_text(v) for k, v in fields[block].items()}
+    left_out = [key for key in given if key not in _UNDERSTOOD]
+    return HostServer(name, fields, tuple(left_out))
+
+
+def _timeouts(given: Mapping[str, Any]) -> dict[str, float]:
+    found = {ours: given[theirs] for theirs, ours in _SECONDS.items() if isinstance(given.get(theirs), (int, float))}
+    return {key: min(float(seconds), _LONGEST_S) for key, seconds in found.items() if seconds > 0}
+
+
+def _bearer(variable: str) -> str:
+    return f"Bearer ${{env:{variable}}}"
+
+
+def _as_text(value: object) -> object:
+    """Hosts accept numbers and booleans in `env`; a process gets text."""
+    return json.dumps(value) if isinstance(value, (bool, int, float)) else value
+
+
+def _program(word: str) -> str:
+    return PurePosixPath(word.replace("\\", "/")).name.removesuffix(".exe")

@@ -1,0 +1,93 @@
+"""What one downstream server offers, as it said itself: all pages, raw definitions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import anyio
+import mcp_types as types
+from mcp import MCPError
+from pydantic import ValidationError
+
+from mcp_guard.downstream.link import Link
+from mcp_guard.errors import FaultError
+from mcp_guard.model import JsonDict
+
+MAX_PAGES: Final = 100
+"""Pages of one list that are followed; a paginator without an end cannot hang the guard."""
+
+_LIST_TIMEOUT_S: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Raw definitions by kind, unmasked. Plain JSON, so that it can be kept between runs."""
+
+    tools: tuple[JsonDict, ...] = ()
+    resources: tuple[JsonDict, ...] = ()
+    templates: tuple[JsonDict, ...] = ()
+    prompts: tuple[JsonDict, ...] = ()
+    instructions: str = ""
+    capabilities: tuple[str, ...] = ()
+    """Of tools, resources, prompts, completions: what the server declared."""
+    protocol: str = ""
+    """Negotiated protocol revision."""
+
+
+async def fetch_listing(link: Link) -> Listing:
+    """Ask a server for everything it offers. A list that fails is empty.
+
+    Raises:
+        DownstreamUnavailableError, OutcomeUnknownError: the link broke meanwhile.
+    """
+    caps = link.session.server_capabilities or types.ServerCapabilities()
+    tools = await _pages(link, types.ListToolsRequest, "tools") if caps.tools else ()
+    resources = await _pages(link, types.ListResourcesRequest, "resources") if caps.resources else ()
+    templates = await _pages(link, types.ListResourceTemplatesRequest, "resourceTemplates") if caps.resources else ()
+    prompts = await _pages(link, types.ListPromptsRequest, "prompts") if caps.prompts else ()
+    if link.modern and not link.server.local and tools:
+        await _learn_headers(link)
+    names: tuple[Literal["tools", "resources", "prompts", "completions"], ...]
+    names = ("tools", "resources", "prompts", "completions")
+    return Listing(
+        tools=tools,
+        resources=resources,
+        templates=templates,
+        prompts=prompts,
+        instructions=link.session.instructions or "",
+        capabilities=tuple(name for name in names if getattr(caps, name) is not None),
+        protocol=link.session.protocol_version or "",
+    )
+
+
+async def _pages(link: Link, request: Any, key: str) -> tuple[JsonDict, ...]:
+    found: list[JsonDict] = []
+    cursor: str | None = None
+    for _ in range(MAX_PAGES):
+        params = types.PaginatedRequestParams(cursor=cursor)
+        answer = await link.request(request(params=params), timeout_s=_LIST_TIMEOUT_S)
+        if answer.result is None:
+            break
+        items = answer.result.get(key)
+        if isinstance(items, list):
+            found += [item for item in items if isinstance(item, dict)]
+        following = answer.result.get("nextCursor")
+        if not isinstance(following, str) or following == cursor:
+            break
+        cursor = following
+    return tuple(found)
+
+
+async def _learn_headers(link: Link) -> None:
+    """Let the SDK see the tools: a modern HTTP server may demand `Mcp-Param-*` headers that it derives from them."""
+    cursor: str | None = None
+    try:
+        with anyio.move_on_after(_LIST_TIMEOUT_S):
+            for _ in range(MAX_PAGES):
+                page = await link.session.list_tools(params=types.PaginatedRequestParams(cursor=cursor))
+                cursor = page.next_cursor
+                if cursor is None:
+                    return
+    except (MCPError, ValidationError) as error:
+        raise FaultError(f"{link.server.name} does not list its tools twice the same way") from error

@@ -1,0 +1,243 @@
+"""Links to all downstream servers: started side by side, kept alive, found again after a crash.
+
+A link is owned by its supervisor task. Links are kept by (server, principal); whether roots are offered is the same
+for all of them (decisions.md D15). One server that fails or is slow never delays another (faults F1, F2).
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import anyio
+from anyio.abc import TaskGroup
+
+from mcp_guard.downstream.link import Link, LinkOptions, ListRoots, open_link
+from mcp_guard.downstream.listing import Listing, fetch_listing
+from mcp_guard.downstream.process import Log
+from mcp_guard.downstream.requests import build_request
+from mcp_guard.downstream.server import ResolvedServer
+from mcp_guard.errors import DownstreamUnavailableError, FaultError, GuardError, OverloadedError
+from mcp_guard.model import Call, Permit, RawArguments, RawResult
+from mcp_guard.ports import ProgressSink
+
+LIST_WAIT_S: Final = 8.0
+FIRST_LIST_WAIT_S: Final = 20.0
+"""How long `tools/list` waits for servers that are starting; the longer one while nothing is known of them (D27)."""
+
+MAX_PRINCIPALS: Final = 32
+"""Principals that may have links at the same time."""
+
+_FIRST_MODERN: Final = "2026-07-28"
+_FIRST_DELAY_S: Final = 0.5
+_LONGEST_DELAY_S: Final = 30.0
+_BREAKER_FAILURES: Final = 5
+_BREAKER_WINDOW_S: Final = 60.0
+"""So many failures in so many seconds, and only the longest delay is used (fault F1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerState:
+    """How a server is doing. `reason` is constant text plus names from the configuration."""
+
+    status: Literal["idle", "starting", "ready", "failed"]
+    reason: str = ""
+    protocol: str = ""
+    tools: int = 0
+
+
+class _Entry:
+    """One (server, principal): its state, and its link while there is one."""
+
+    def __init__(self, server: ResolvedServer, *, legacy: bool) -> None:
+        self.server = server
+        self.legacy = legacy
+        self.state = ServerState("starting")
+        self.link: Link | None = None
+        self.changed = anyio.Event()
+        self.refresh = anyio.Event()
+        self.failures: deque[float] = deque(maxlen=_BREAKER_FAILURES)
+
+    def become(self, state: ServerState, link: Link | None = None) -> None:
+        self.state, self.link = state, link
+        self.changed.set()
+        self.changed = anyio.Event()
+
+
+class Pool:
+    """Implements `ports.Downstreams`.
+
+    Args:
+        servers: By name, in the order of the configuration.
+        mask_text: Masks text irreversibly, for stderr of children.
+        log: The guard's log; gets masked or constant text only.
+        on_listing: Told what a server offers when it is ready and whenever that changed.
+        protocols: Protocol revisions of the last run by server name; spares older servers a probe.
+    """
+
+    def __init__(
+        self,
+        servers: Mapping[str, ResolvedServer],
+        *,
+        mask_text: Callable[[str], str],
+        log: Log,
+        on_listing: Callable[[str, Listing], None],
+        protocols: Mapping[str, str] | None = None,
+        first_delay_s: float = _FIRST_DELAY_S,
+    ) -> None:
+        self._servers = dict(servers)
+        self._mask_text = mask_text
+        self._log = log
+        self._on_listing = on_listing
+        self._protocols = dict(protocols or {})
+        self._first_delay_s = first_delay_s
+        self._entries: dict[tuple[str, str], _Entry] = {}
+        self._roots: ListRoots | None = None
+        self._tasks: TaskGroup | None = None
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """The life of the pool. Leaving the block stops every child."""
+        async with anyio.create_task_group() as tasks:
+            self._tasks = tasks
+            try:
+                yield
+            finally:
+                self._tasks = None
+                tasks.cancel_scope.cancel()
+
+    def start(self, principal_key: str, roots: ListRoots | None = None) -> None:
+        """Start the links of this principal, all at once and without waiting. Does nothing the second time.
+
+        Args:
+            principal_key: `Principal.key`.
+            roots: Answers `roots/list` of local servers; None where the client declared no roots.
+
+        Raises:
+            OverloadedError: too many principals have links.
+        """
+        if self._tasks is None:
+            raise DownstreamUnavailableError("the guard is shutting down")
+        if roots is not None:
+            self._roots = roots
+        known = {key for _, key in self._entries}
+        if principal_key not in known and len(known) >= MAX_PRINCIPALS:
+            raise OverloadedError("too many principals have links to downstream servers")
+        for name, server in self._servers.items():
+            if (name, principal_key) not in self._entries:
+                legacy = bool(self._protocols.get(name)) and self._protocols[name] < _FIRST_MODERN
+                entry = self._entries[name, principal_key] = _Entry(server, legacy=legacy)
+                self._tasks.start_soon(self._supervise, entry)
+
+    def state(self, server: str) -> ServerState:
+        """State of a server: the best one among its links."""
+        states = [entry.state for (name, _), entry in self._entries.items() if name == server]
+        order = ("ready", "starting", "failed")
+        return min(states, key=lambda state: order.index(state.status), default=ServerState("idle"))
+
+    async def settled(self, timeout_s: float) -> None:
+        """Return when no server is starting any more, at the latest after `timeout_s` seconds."""
+        with anyio.move_on_after(timeout_s):
+            for entry in list(self._entries.values()):
+                while entry.state.status == "starting":
+                    await entry.changed.wait()
+
+    async def forward(
+        self, call: Call, permit: Permit, arguments: RawArguments, *, execution_id: str, progress: ProgressSink | None
+    ) -> RawResult:
+        """See `ports.Downstreams`. May be cancelled: see `link` for what happens then.
+
+        A caller that is cancelled after the first byte was written gets a result, or OutcomeUnknownError, instead of
+        the cancellation; what it awaits next must be shielded.
+        """
+        permit.use(call.call_id)
+        request = build_request(call, arguments, execution_id)
+        link = await self._ready_link(call.target.server, call.principal.key)
+        return await link.request(request, timeout_s=link.server.call_timeout_s, progress=progress)
+
+    async def _ready_link(self, server: str, principal_key: str) -> Link:
+        if server not in self._servers:
+            raise DownstreamUnavailableError(f"no server named {server} is configured")
+        self.start(principal_key)
+        entry = self._entries[server, principal_key]
+        with anyio.move_on_after(entry.server.start_timeout_s):
+            while entry.state.status == "starting":
+                await entry.changed.wait()
+        if entry.link is None:
+            reason = entry.state.reason or "it is still starting"
+            raise DownstreamUnavailableError(f"{server} is not available: {reason}")
+        return entry.link
+
+    async def _supervise(self, entry: _Entry) -> None:
+        attempt = 0
+        while True:
+            started = anyio.current_time()
+            reason = await self._live(entry)
+            self._log(f"{entry.server.name}: {reason}")
+            entry.become(ServerState("failed", reason))
+            attempt = 0 if anyio.current_time() - started > _BREAKER_WINDOW_S else attempt
+            await anyio.sleep(self._delay(entry, attempt))
+            attempt += 1
+            entry.become(ServerState("starting", reason))
+
+    async def _live(self, entry: _Entry) -> str:
+        """One life of a link; returns why it ended."""
+        entry.refresh = anyio.Event()
+        options = LinkOptions(
+            mask_text=self._mask_text,
+            log=self._log,
+            on_changed=lambda: _set(entry),
+            roots=self._roots,
+            legacy=entry.legacy,
+        )
+        try:
+            async with open_link(entry.server, options) as link:
+                entry.legacy = not link.modern
+                await self._list(entry, link)
+                await self._until_ended(entry, link)
+        except GuardError as error:
+            return error.message
+        except Exception as error:  # noqa: BLE001 - boundary: whatever one server provokes must not end the others
+            return f"failed unexpectedly ({type(error).__name__})"
+        return "its session ended"
+
+    async def _until_ended(self, entry: _Entry, link: Link) -> None:
+        async with anyio.create_task_group() as tasks:
+
+            async def refresh() -> None:
+                while True:
+                    await entry.refresh.wait()
+                    entry.refresh = anyio.Event()
+                    try:
+                        await self._list(entry, link)
+                    except FaultError as error:
+                        self._log(f"{entry.server.name}: its lists could not be read again: {error.message}")
+
+            tasks.start_soon(refresh)
+            await link.ended.wait()
+            # At once: stopping what is left of the child takes seconds, in which no call should try it.
+            entry.become(ServerState("failed", "its session ended"))
+            tasks.cancel_scope.cancel()
+
+    async def _list(self, entry: _Entry, link: Link) -> None:
+        listing = await fetch_listing(link)
+        if link.dispatcher.dropped:
+            self._log(f"{entry.server.name}: {link.dispatcher.dropped} invalid list items dropped")
+            link.dispatcher.dropped = 0
+        self._on_listing(entry.server.name, listing)
+        entry.become(ServerState("ready", protocol=listing.protocol, tools=len(listing.tools)), link)
+
+    def _delay(self, entry: _Entry, attempt: int) -> float:
+        now = anyio.current_time()
+        entry.failures.append(now)
+        often = len(entry.failures) == _BREAKER_FAILURES and now - entry.failures[0] <= _BREAKER_WINDOW_S
+        base = _LONGEST_DELAY_S if often else min(self._first_delay_s * 2 ** min(attempt, 10), _LONGEST_DELAY_S)
+        return base * (0.75 + random.random() / 2)  # noqa: S311 - spreads restarts; nothing secret depends on it
+
+
+async def _set(entry: _Entry) -> None:
+    entry.refresh.set()

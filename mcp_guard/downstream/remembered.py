@@ -1,0 +1,89 @@
+"""The last catalogue of each server, kept between runs for the first contact (decisions.md D27).
+
+Descriptions and instructions come from the server unmasked and may hold secrets, so the file is sealed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+
+from mcp_guard.downstream.listing import Listing
+from mcp_guard.downstream.server import ResolvedServer
+from mcp_guard.errors import GuardError
+from mcp_guard.keystore import KeyStore
+from mcp_guard.system import make_private_dir, write_new_private
+
+_KEY: Final = "catalogue"
+
+
+class _Stored(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    identity: str
+    tools: list[dict[str, JsonValue]]
+    resources: list[dict[str, JsonValue]]
+    templates: list[dict[str, JsonValue]]
+    prompts: list[dict[str, JsonValue]]
+    instructions: str
+    capabilities: list[str]
+    protocol: str
+
+
+class Remembered:
+    """Files `<folder>/<server>.sealed`. Losing one costs a longer first `tools/list`, nothing else."""
+
+    def __init__(self, folder: Path, keys: KeyStore) -> None:
+        self._folder = folder
+        self._keys = keys
+
+    def load(self, server: ResolvedServer) -> Listing | None:
+        """What this server offered last time; None when nothing usable of the same identity is there."""
+        try:
+            sealed = self._path(server).read_bytes()
+            stored = _Stored.model_validate_json(self._keys.open(_KEY, sealed, bound_to=server.name))
+        except (OSError, GuardError, ValidationError):
+            return None
+        if stored.identity != server.identity:
+            return None
+        return Listing(
+            tools=tuple(stored.tools),
+            resources=tuple(stored.resources),
+            templates=tuple(stored.templates),
+            prompts=tuple(stored.prompts),
+            instructions=stored.instructions,
+            capabilities=tuple(stored.capabilities),
+            protocol=stored.protocol,
+        )
+
+    def save(self, server: ResolvedServer, listing: Listing) -> bool:
+        """Replace the file at once; False when it cannot be written."""
+        stored = _Stored(
+            identity=server.identity,
+            tools=list(listing.tools),
+            resources=list(listing.resources),
+            templates=list(listing.templates),
+            prompts=list(listing.prompts),
+            instructions=listing.instructions,
+            capabilities=list(listing.capabilities),
+            protocol=listing.protocol,
+        )
+        path = self._path(server)
+        aside = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
+        try:
+            make_private_dir(self._folder)
+            sealed = self._keys.seal(_KEY, stored.model_dump_json().encode(), bound_to=server.name)
+            write_new_private(aside, sealed)
+            aside.replace(path)
+        except (OSError, GuardError):
+            with contextlib.suppress(OSError):
+                aside.unlink()
+            return False
+        return True
+
+    def _path(self, server: ResolvedServer) -> Path:
+        return self._folder / f"{server.name}.sealed"

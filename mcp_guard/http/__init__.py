@@ -1,0 +1,1 @@
+"""The streamable HTTP front: loopback, behind a generated bearer token."""

@@ -1,0 +1,112 @@
+"""Serve the guard over streamable HTTP on loopback (issue: front; security.md S18, S34).
+
+The order of the wrappers is the argument: who may speak (bearer token) comes before what is said (strict reader),
+and both before the SDK sees a byte. Host and Origin are checked by the SDK against this very address.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import secrets
+from hashlib import sha256
+from pathlib import Path
+
+import uvicorn
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from mcp_guard.errors import ConfigError
+from mcp_guard.system import write_new_private
+from mcp_guard.wire.http import StrictBody
+
+_TOKEN_BYTES = 32
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """Split `HOST:PORT`.
+
+    Raises:
+        ConfigError: not of that form, or not a loopback address.
+    """
+    host, _, port = text.rpartition(":")
+    host = host.strip("[]") or "127.0.0.1"
+    if not port.isdigit() or int(port) > 65_535:  # noqa: PLR2004 - the highest port
+        raise ConfigError("--http takes HOST:PORT", hint="for example --http 127.0.0.1:8750")
+    if host != "localhost" and not _is_loopback(host):
+        raise ConfigError(
+            f"{host} is not a loopback address; this version serves loopback only",
+            hint="use 127.0.0.1, and put a proxy with its own authentication in front for other machines",
+        )
+    return host, int(port)
+
+
+def bearer_token(path: Path) -> str:
+    """The token of this data folder, made on first use in a file of mode 0600.
+
+    Raises:
+        ConfigError: the file cannot be read or made.
+    """
+    try:
+        if not path.exists():
+            write_new_private(path, secrets.token_urlsafe(_TOKEN_BYTES).encode())
+        token = path.read_text(encoding="ascii").strip()
+    except OSError as error:
+        raise ConfigError(f"the token file {path} cannot be read or made: {error.strerror}") from error
+    if len(token) < _TOKEN_BYTES:
+        raise ConfigError(f"the token file {path} is damaged", hint="delete it; a new token is made at the next start")
+    return token
+
+
+class BearerOnly:
+    """Lets requests through that carry the token; answers 401 to all others."""
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self._app = app
+        self._digest = sha256(token.encode()).digest()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI entry point."""
+        if scope["type"] == "http" and not self._admits(scope):
+            body = {"error": "unauthorized", "hint": "send the bearer token from the token file of the data folder"}
+            response = JSONResponse(body, status_code=401, headers={"WWW-Authenticate": "Bearer"})
+            await response(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    def _admits(self, scope: Scope) -> bool:
+        values = [value for name, value in scope["headers"] if name == b"authorization"]
+        if len(values) != 1 or not values[0].lower().startswith(b"bearer "):
+            return False
+        return hmac.compare_digest(sha256(values[0][7:].strip()).digest(), self._digest)
+
+
+def protected(app: ASGIApp, *, token: str | None) -> ASGIApp:
+    """Wrap the MCP endpoint: the token first, then the strict reader."""
+    strict = StrictBody(app)
+    return strict if token is None else BearerOnly(strict, token)
+
+
+async def serve_app(app: ASGIApp, *, host: str, port: int) -> None:
+    """Run until SIGINT or SIGTERM. Access logs are off: URLs and clients are in the audit log.
+
+    Raises:
+        ConfigError: the port is taken.
+    """
+    config = uvicorn.Config(
+        app, host=host, port=port, log_config=None, access_log=False, timeout_graceful_shutdown=5, ws="none"
+    )
+    server = uvicorn.Server(config)
+    try:
+        await server.serve()
+    except SystemExit:
+        raise ConfigError(
+            f"cannot listen on {host}:{port}", hint="another program uses the port; choose another one"
+        ) from None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

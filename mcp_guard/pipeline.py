@@ -1,0 +1,217 @@
+"""The policy enforcement point: the one path of a call (architecture.md §2).
+
+`handle` is read from top to bottom; its numbered comment is the security argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+import structlog
+
+from mcp_guard import records
+from mcp_guard.errors import AuditUnavailableError, GuardError, InternalError, PlaceholderError, PolicyDeniedError
+from mcp_guard.model import (
+    Answer,
+    AskClient,
+    Call,
+    Decision,
+    Effect,
+    Permit,
+    RawResult,
+    Receipt,
+    Record,
+    Suspended,
+    Views,
+)
+from mcp_guard.ports import (
+    ApprovalPort,
+    ApprovedRun,
+    AuditTrail,
+    CheckArguments,
+    Downstreams,
+    Front,
+    MaskingPort,
+    PolicyPort,
+    ProgressSink,
+    Vault,
+)
+
+_log = structlog.get_logger(__name__)
+
+
+class Pipeline:
+    """Carries calls from the front to a downstream and back."""
+
+    def __init__(
+        self,
+        *,
+        masking: MaskingPort,
+        vault: Vault,
+        check_arguments: CheckArguments,
+        policy: PolicyPort,
+        approvals: ApprovalPort,
+        audit: AuditTrail,
+        downstreams: Downstreams,
+    ) -> None:
+        self._masking = masking
+        self._vault = vault
+        self._check_arguments = check_arguments
+        self._policy = policy
+        self._approvals = approvals
+        self._audit = audit
+        self._downstreams = downstreams
+
+    async def handle(self, call: Call, front: Front) -> Answer | Suspended | AskClient:
+        """Carry one call, or one more round of it.
+
+        Raises:
+            RefusalError: the guard said no; nothing was forwarded.
+            FaultError: something broke; `OutcomeUnknownError` alone means that the call may have run.
+        """
+        # The order of these lines is the security argument:
+        # 1. Derive the views first. After this line only decide, the digest, the encrypted approval row and forward
+        #    read `for_downstream`; reviewers, records and clients see masked views only.
+        # 2. Decide on exactly what would run, so that no placeholder and no re-spelling can slip past a rule.
+        # 3. Record the intent durably: what cannot be recorded is not done.
+        # 4. Nothing goes on without a permit, and a permit is for this call and for once.
+        # 5. Forward: the only line that sends anything. An approved call is recorded as forwarded before its bytes.
+        # 6. Mask the result before anybody can see it; a result that cannot be masked is withheld.
+        # 7. Record the result durably, and only then answer.
+        async with self._refusals_recorded(call):
+            views = await self._derive(call)  # (1)
+            decision = self._policy.decide(call, views)  # (2)
+            await self._audit.append(records.intent(call, views, decision, self._masking.text))  # (3)
+            step = await self._permit(call, views, decision, front)  # (4)
+        if isinstance(step, Permit):
+            return await self._carry_out(call, views, step, progress=self._progress_to(front))  # (5) (6) (7)
+        return step
+
+    async def run_approved(self, run: ApprovedRun, permit: Permit) -> Answer:
+        """Steps 5 to 7 for a call that people approved; the desk's executor calls it with a claimed row."""
+        return await self._carry_out(run.call, run.views, permit, run=run)
+
+    async def _derive(self, call: Call) -> Views:
+        tokens = self._masking.tokens_in(call.arguments.value)
+        known = await self._vault.get(call.principal.key, tokens) if tokens else {}
+        views = self._masking.derive(call, known)
+        if views.refused:
+            names = ", ".join(f"[{token}]" for token in views.refused)
+            raise PlaceholderError(f"{names} may not be restored into this argument of {call.target.server}")
+        await self._check_arguments(call.target, views.for_downstream)
+        if views.entries:
+            await self._vault.put(views.entries)
+        return views
+
+    async def _permit(
+        self, call: Call, views: Views, decision: Decision, front: Front
+    ) -> Permit | Answer | Suspended | AskClient:
+        if decision.effect is Effect.ALLOW:
+            return self._policy.permit(call, decision)
+        if decision.effect is not Effect.REQUIRE_APPROVAL:
+            raise PolicyDeniedError(f"rule {decision.rule} denies this call: {'; '.join(decision.reasons)}")
+        try:
+            step = await self._approvals.settle(call, views, decision, front)
+        except anyio.get_cancelled_exc_class():
+            with anyio.CancelScope(shield=True):
+                await self._audit.append(records.left(call, "client_gone"))
+            raise
+        if isinstance(step, Suspended):
+            await self._audit.append(records.left(call, "suspended", approval=step.approval_id))
+        elif isinstance(step, Answer):
+            await self._audit.append(records.delivered(call, step))
+        return step
+
+    async def _carry_out(
+        self,
+        call: Call,
+        views: Views,
+        permit: Permit,
+        *,
+        run: ApprovedRun | None = None,
+        progress: ProgressSink | None = None,
+    ) -> Answer:
+        execution_id = run.execution_id if run else call.call_id
+        if run is not None:
+            if not await run.mark_sent():
+                raise InternalError("the approval was withdrawn or expired before anything was sent")
+            await self._audit.append(records.forwarded(call, run))
+        async with self._faults_recorded(call):
+            raw = await self._downstreams.forward(  # (5)
+                call, permit, views.for_downstream, execution_id=execution_id, progress=progress
+            )
+            # From here on the call has run: a client that leaves changes nothing about masking and recording it.
+            with anyio.CancelScope(shield=True):
+                answer = await self._mask_result(call, raw)  # (6)
+                receipt = await self._record_result(records.result(call, answer))  # (7)
+        return Answer(answer.result, answer.error, answer.notes, receipt, run.approval_id if run else None)
+
+    async def _mask_result(self, call: Call, raw: RawResult) -> Answer:
+        value = raw.result if raw.error is None else raw.error
+        masked = await self._masking.mask(value or {}, scope=call.principal.key, server=call.target.server)
+        if masked.entries:
+            await self._vault.put(masked.entries)
+        if raw.error is not None:
+            return Answer(error=masked.json, notes=masked.notes)
+        return Answer(result=masked.json, notes=masked.notes)
+
+    async def _record_result(self, record: Record) -> Receipt:
+        try:
+            return await self._audit.append(record)
+        except AuditUnavailableError:
+            raise AuditUnavailableError(
+                f"the result of call {record.call_id} could not be recorded, so it is withheld; the call did run",
+                hint="check at the server what happened before repeating it; then mend the audit log",
+            ) from None
+
+    def _progress_to(self, front: Front) -> ProgressSink:
+        async def sink(done: float, total: float | None, message: str | None) -> None:
+            try:
+                masked = None if message is None else self._masking.text(message)
+            except GuardError:
+                masked = None
+            await front.progress(done, total, masked)
+
+        return sink
+
+    @asynccontextmanager
+    async def _refusals_recorded(self, call: Call) -> AsyncIterator[None]:
+        """Steps 1 to 4: whatever goes wrong there is a refusal, and nothing was sent."""
+        try:
+            yield
+        except AuditUnavailableError:
+            raise
+        except GuardError as error:
+            with anyio.CancelScope(shield=True):
+                await self._audit.append(records.refused(call, error))
+            raise
+        except Exception as error:  # noqa: BLE001 - the boundary: no foreign text may reach a client
+            _log.error("call_failed", call_id=call.call_id, error=type(error).__name__)
+            internal = InternalError("the guard failed before the call was sent; nothing was forwarded")
+            with anyio.CancelScope(shield=True):
+                await self._audit.append(records.refused(call, internal))
+            raise internal from None
+
+    @asynccontextmanager
+    async def _faults_recorded(self, call: Call) -> AsyncIterator[None]:
+        """Steps 5 to 7: an outcome is recorded also when there is no result to give."""
+        try:
+            yield
+        except AuditUnavailableError:
+            raise
+        except GuardError as error:
+            with anyio.CancelScope(shield=True):
+                await self._audit.append(records.no_result(call, error))
+            raise
+        except Exception as error:  # noqa: BLE001 - the boundary: no foreign text may reach a client
+            _log.error("call_failed", call_id=call.call_id, error=type(error).__name__)
+            internal = InternalError("the guard failed while the call ran; its result is withheld")
+            with anyio.CancelScope(shield=True):
+                await self._audit.append(records.no_result(call, internal))
+            raise internal from None
+
+    async def refuse_unresolved(self, record: Record) -> None:
+        """Record a call that never became one: an unknown name, a quarantined tool."""
+        await self._audit.append(record)

@@ -1,0 +1,1 @@
+"""The policy decision point: rules and facts in, a decision out. Pure."""

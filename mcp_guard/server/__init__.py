@@ -1,0 +1,1 @@
+"""The MCP edge towards the client, both protocol eras. SDK models end here."""

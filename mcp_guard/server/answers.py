@@ -1,0 +1,149 @@
+"""What the client reads: answers, tickets and refusals as MCP results, with the guard's own `_meta`."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from mcp.shared.exceptions import MCPError
+from pydantic import JsonValue
+
+from mcp_guard.clock import iso
+from mcp_guard.errors import GuardError, UnknownTargetError
+from mcp_guard.model import GUARD_META, Answer, JsonDict, MaskNote, Suspended, Target
+
+WAIT_TOOL = "guard_approval_wait"
+RETRY_AFTER_S = 5
+
+_LISTS: JsonDict = {"ttlMs": 0, "cacheScope": "private"}
+
+
+def answer_result(answer: Answer, *, call_id: str, notice: str, modern: bool, tool: bool) -> JsonDict:
+    """The masked result with what was done to it, said in text (tools only) and in `_meta`.
+
+    Raises:
+        MCPError: the downstream answered with a JSON-RPC error; it is passed on, masked.
+    """
+    if answer.error is not None:
+        _raise_downstream_error(answer, call_id)
+    value = answer.result.value if answer.result else {}
+    result: JsonDict = dict(value) if isinstance(value, dict) else {}
+    if tool and notice:
+        content = result.get("content")
+        result["content"] = [*(content if isinstance(content, list) else []), {"type": "text", "text": notice}]
+    if tool and not modern and "structuredContent" in result and not isinstance(result["structuredContent"], dict):
+        # Older revisions know objects only; the value stays readable as text.
+        del result["structuredContent"]
+    result["_meta"] = {**_meta_of(result), **answer_meta(answer, call_id)}
+    if modern:
+        result.setdefault("resultType", "complete")
+    return result
+
+
+def answer_meta(answer: Answer, call_id: str) -> JsonDict:
+    """The guard's `_meta` keys of an answer."""
+    meta: JsonDict = {GUARD_META + "call": {"id": call_id, "approval": answer.approval_id}}
+    if answer.notes:
+        meta[GUARD_META + "masked"] = [_note(note) for note in answer.notes]
+    if answer.receipt is not None:
+        receipt = answer.receipt
+        meta[GUARD_META + "receipt"] = {
+            "origin": receipt.origin,
+            "index": receipt.index,
+            "size": receipt.size,
+            "root": receipt.root,
+        }
+    return meta
+
+
+def ticket(suspended: Suspended, *, call_id: str, target: Target | None) -> JsonDict:
+    """The result of a call that waits for people (approvals.md §5.2): an error, so that no schema check fails."""
+    running = suspended.state == "executing"
+    head = "RUNNING after approval." if running else "NOT executed."
+    text = (
+        f"{head} Approval request {suspended.approval_id} ({suspended.needs}; "
+        f"expires {iso(suspended.expires_ns)}; fingerprint {suspended.fingerprint}).\n"
+        f'Call {WAIT_TOOL} with {{"ticket": "{suspended.approval_id}"}}, or repeat this exact call; '
+        "changed arguments start a new request. Do not try another route."
+    )
+    if target is not None and not target.facts.listed:
+        text += "\n" + _settling_rule(target)
+    return {
+        "content": [{"type": "text", "text": text}],
+        "isError": True,
+        "_meta": {
+            GUARD_META + "call": {"id": call_id, "approval": suspended.approval_id},
+            GUARD_META + "approval": {
+                "ticket": suspended.approval_id,
+                "state": suspended.state,
+                "needs": suspended.needs,
+                "fingerprint": suspended.fingerprint,
+                "expires_at": iso(suspended.expires_ns),
+                "retry_after_s": RETRY_AFTER_S,
+            },
+        },
+    }
+
+
+def refusal(error: GuardError, *, call_id: str) -> JsonDict:
+    """A refused or failed tool call as a result that the model can read (decisions.md D4).
+
+    Raises:
+        MCPError: an unknown tool is a protocol error, not a result.
+    """
+    if isinstance(error, UnknownTargetError):
+        raise_rpc(error, call_id=call_id)
+    return {
+        "content": [{"type": "text", "text": str(error)}],
+        "isError": True,
+        "_meta": {GUARD_META + "call": {"id": call_id}, GUARD_META + "error": _error_data(error, call_id)},
+    }
+
+
+def raise_rpc(error: GuardError, *, call_id: str) -> NoReturn:
+    """The same for methods whose result has no `isError`."""
+    raise MCPError(error.rpc_code, f"[{error.code}] {error.message}", _error_data(error, call_id)) from None
+
+
+def listing(key: str, items: list[JsonDict], *, modern: bool) -> JsonDict:
+    """A list result with everything on one page, never cached by others."""
+    page: JsonDict = {key: list[JsonValue](items)}
+    return {**page, **_LISTS, "resultType": "complete"} if modern else page
+
+
+def _raise_downstream_error(answer: Answer, call_id: str) -> NoReturn:
+    error = answer.error.value if answer.error else None
+    if not isinstance(error, dict):
+        error = {}
+    code, message, data = error.get("code"), error.get("message"), error.get("data")
+    raise MCPError(
+        code if isinstance(code, int) else -32603,
+        message if isinstance(message, str) else "the downstream server answered with an error",
+        {**data, GUARD_META + "call": {"id": call_id}} if isinstance(data, dict) else data,
+    )
+
+
+def _error_data(error: GuardError, call_id: str) -> JsonDict:
+    return {"code": error.code, "call_id": call_id, "retryable": error.retryable, "hint": error.hint}
+
+
+def _meta_of(result: JsonDict) -> JsonDict:
+    meta = result.get("_meta")
+    if not isinstance(meta, dict):
+        return {}
+    # Keys of the guard's own prefix are never taken from a downstream.
+    return {key: value for key, value in meta.items() if not key.startswith(GUARD_META)}
+
+
+def _note(note: MaskNote) -> JsonDict:
+    return {"type": note.type, "count": note.count, "rule": note.rule}
+
+
+def _settling_rule(target: Target) -> str:
+    return (
+        "This tool is in no manifest, so it asks each time. Its owner can settle that in guard.yaml:\n"
+        "rules:\n"
+        f"  - id: {target.server}-{target.name}\n"
+        f"    match: {{server: {target.server}, tool: {target.name}}}\n"
+        "    effect: allow\n"
+        '    reason: "say why this is safe"'
+    )

@@ -1,0 +1,113 @@
+"""What clients see and may call: the catalogue of all downstream servers, masked, and ready when it can be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from mcp_guard.downstream.catalog import Catalog
+from mcp_guard.downstream.listing import Listing
+from mcp_guard.downstream.pool import FIRST_LIST_WAIT_S, LIST_WAIT_S, Pool
+from mcp_guard.errors import UnknownTargetError
+from mcp_guard.model import CallKind, JsonDict, MaskedText, Principal, Target
+
+_FIRST_START_WAIT_S = 30.0
+"""How long a call to an unknown name waits for servers that are still starting, in seconds."""
+
+
+class DefinitionMasker(Protocol):
+    """What listing needs of the masking engine."""
+
+    def definition(self, value: JsonDict) -> JsonDict:
+        """Mask the strings of a definition irreversibly; names and schema keys stay."""
+        ...
+
+    def relax_schema(self, output_schema: JsonDict) -> JsonDict:
+        """An output schema that masked results still fit (decisions.md D12)."""
+        ...
+
+    def text(self, text: str) -> MaskedText:
+        """Mask text irreversibly."""
+        ...
+
+
+class Offers:
+    """Implements `handlers.CatalogPort` over the catalogue and the pool."""
+
+    def __init__(
+        self, catalog: Catalog, pool: Pool, masker: DefinitionMasker, *, on_change: Callable[[], None]
+    ) -> None:
+        self._catalog = catalog
+        self._pool = pool
+        self._masker = masker
+        self._on_change = on_change
+        self._masked: dict[str, list[JsonDict]] = {}
+
+    def update(self, server: str, listing: Listing) -> None:
+        """Take over what a server offers now, and tell clients when it differs from before."""
+        if self._catalog.update(server, listing):
+            self._masked.clear()
+            self._on_change()
+
+    async def resolve(self, kind: CallKind, name: str, principal: Principal) -> Target:
+        """The target behind a name or URI; an unknown one waits for servers that are starting.
+
+        Raises:
+            UnknownTargetError: no server offers it.
+        """
+        self._pool.start(principal.key)
+        try:
+            return self._look_up(kind, name, principal)
+        except UnknownTargetError:
+            await self._pool.settled(_FIRST_START_WAIT_S)
+            return self._look_up(kind, name, principal)
+
+    async def listing(self, key: str, principal: Principal) -> list[JsonDict]:
+        """Masked definitions. Waits up to 8 s for servers that are starting, 20 s while one was never seen (D27)."""
+        self._pool.start(principal.key)
+        await self._pool.settled(LIST_WAIT_S if self._catalog.complete else FIRST_LIST_WAIT_S)
+        if key not in self._masked:
+            raw = {
+                "tools": self._catalog.tools,
+                "prompts": self._catalog.prompts,
+                "resources": self._catalog.resources,
+                "resourceTemplates": self._catalog.templates,
+            }[key]()
+            self._masked[key] = [self._shown(definition) for definition in raw]
+        return self._masked[key]
+
+    def instructions(self) -> str:
+        """The guard's own instructions, and those of the servers from the last run, masked."""
+        parts = [_OWN_INSTRUCTIONS]
+        parts += [f"[{name}] {self._masker.text(text)}" for name, text in self._catalog.instructions().items()]
+        return "\n\n".join(parts)
+
+    def _shown(self, definition: JsonDict) -> JsonDict:
+        masked = self._masker.definition(definition)
+        schema = masked.get("outputSchema")
+        if isinstance(schema, dict):
+            masked["outputSchema"] = self._masker.relax_schema(schema)
+        return masked
+
+    def _look_up(self, kind: CallKind, name: str, principal: Principal) -> Target:
+        if kind is CallKind.TOOL:
+            return self._catalog.resolve(name, principal)
+        if kind is CallKind.PROMPT:
+            return self._catalog.resolve_prompt(name)
+        return self._catalog.resolve_resource(name)
+
+    async def resolve_completion(self, ref: JsonDict, principal: Principal) -> Target:
+        """The target of a completion, by the prompt or template that it refers to.
+
+        Raises:
+            UnknownTargetError: no server offers it.
+        """
+        self._pool.start(principal.key)
+        return self._catalog.resolve_completion(ref)
+
+
+_OWN_INSTRUCTIONS = (
+    "mcp-guard stands in front of these tools. Values like [EMAIL_k3f9q2m7xa] are placeholders: pass them on "
+    "unchanged, and the guard puts the real value back where that is allowed. A call that needs approval answers "
+    "with a ticket: wait for it with guard_approval_wait, and do not look for another way to do the same."
+)

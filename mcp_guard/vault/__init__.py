@@ -1,0 +1,1 @@
+"""Durable placeholders, encrypted at rest."""

@@ -1,0 +1,296 @@
+"""Carrying out: what must be true before anything is sent, and what is left behind (approvals.md S4, S10, §6)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import anyio
+import pytest
+
+from mcp_guard.clock import FakeClock
+from mcp_guard.errors import (
+    AlreadyDecidedError,
+    ApprovalExpiredError,
+    AuditUnavailableError,
+    DownstreamUnavailableError,
+    GuardError,
+    InternalError,
+    MaskingError,
+    OutcomeUnknownError,
+)
+from mcp_guard.model import Answer, Assurance, Decision, Effect, Suspended
+from tests.approval.bench import ALICE, LOCAL_ALICE, SECRET, Bench, call_of, decision_of
+
+
+async def ticket(bench: Bench) -> str:
+    got = await bench.ask(call_of())
+    assert isinstance(got, Suspended)
+    return got.approval_id
+
+
+async def approved(bench: Bench) -> str:
+    approval_id = await ticket(bench)
+    await bench.review.decide(approval_id, "approve", LOCAL_ALICE)
+    return approval_id
+
+
+FORGERIES = {
+    "state alone": ("UPDATE approval SET state = 'approved', version = version + 1 WHERE id = ?",),
+    "state and time": (
+        "UPDATE approval SET state = 'approved', use_by_ns = 9000000000000000000, version = 9 WHERE id = ?",
+    ),
+    "an unsigned statement": (
+        "UPDATE approval SET state = 'approved', use_by_ns = 9000000000000000000 WHERE id = ?",
+        "INSERT INTO decision(approval, round, statement, signature) VALUES (?, 1, '{\"decision\":\"approve\"}', x'00')",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FORGERIES)
+async def test_a_forged_update_executes_nothing(tmp_path: Path, name: str) -> None:
+    """Attack 12: the state column is not an approval, a signed decision is."""
+    async with Bench(tmp_path).guard() as bench:
+        approval_id = await ticket(bench)
+        for statement in FORGERIES[name]:
+            await bench.sql(statement, approval_id)
+        state = await bench.until(approval_id, "invalidated", "expired")
+    assert bench.effects == []
+    assert state in {"invalidated", "expired"}
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        "UPDATE approval SET payload = x'00' WHERE id = ?",
+        "UPDATE approval SET nonce = 'other' WHERE id = ?",
+        'UPDATE approval SET view = \'{"tool": "harmless"}\' WHERE id = ?',
+        "UPDATE approval SET round = 2 WHERE id = ?",
+        "UPDATE approval SET min_assurance = 4 WHERE id = ?",
+        "DELETE FROM decision WHERE approval = ?",
+    ],
+)
+async def test_an_approval_of_something_else_executes_nothing(tmp_path: Path, forged: str) -> None:
+    """S14, S17, attack 1: what runs is what was shown and signed."""
+    async with Bench(tmp_path).guard(background=False) as bench, anyio.create_task_group() as group:
+        approval_id = await approved(bench)
+        await bench.sql(forged, approval_id)
+        await group.start(bench.desk.run, bench.execute)
+        await bench.until(approval_id, "invalidated")
+        with pytest.raises(ApprovalExpiredError, match="void"):
+            await bench.desk.wait(approval_id, ALICE, 1)
+        group.cancel_scope.cancel()
+    assert bench.effects == []
+
+
+async def test_a_used_approval_set_back_by_hand_executes_nothing_more(tmp_path: Path) -> None:
+    """I1: a signed decision counts once."""
+    async with Bench(tmp_path).guard() as bench:
+        approval_id = await approved(bench)
+        await bench.until(approval_id, "completed")
+        await bench.sql(
+            "UPDATE approval SET state = 'approved', sent = 0, version = version + 1 WHERE id = ?", approval_id
+        )
+        await bench.until(approval_id, "invalidated")
+    assert len(bench.effects) == 1
+
+
+def denies(decision: Decision) -> Decision:
+    return replace(decision, effect=Effect.DENY)
+
+
+def changes(decision: Decision) -> Decision:
+    return replace(decision, policy_digest="p2")
+
+
+def demands_more(decision: Decision) -> Decision:
+    return replace(decision, terms=replace(decision.terms, min_assurance=Assurance.A2))
+
+
+def breaks(_decision: Decision) -> Decision:
+    raise ValueError(SECRET)
+
+
+@pytest.mark.parametrize("today", [denies, changes, demands_more, breaks])
+async def test_policy_asked_again_may_only_tighten(tmp_path: Path, today: Callable[[Decision], Decision]) -> None:
+    """S10, attack 21, T12."""
+    async with Bench(tmp_path, today=today).guard() as bench:
+        approval_id = await approved(bench)
+        await bench.until(approval_id, "invalidated")
+    assert bench.effects == []
+
+
+async def test_a_looser_policy_does_not_change_what_was_approved(tmp_path: Path) -> None:
+    """S10."""
+    async with Bench(tmp_path, today=lambda d: replace(d, effect=Effect.ALLOW)).guard() as bench:
+        await bench.until(await approved(bench), "completed")
+    assert len(bench.effects) == 1
+
+
+async def test_events_are_in_the_audit_log_before_the_call_runs(tmp_path: Path) -> None:
+    """D26: outbox first, then the claim."""
+    seen: list[list[str]] = []
+    bench = Bench(tmp_path)
+    bench.before_send = lambda: seen.append(bench.audit.types())
+    async with bench.guard():
+        await bench.until(await approved(bench), "completed")
+    assert seen == [["approval.requested", "approval.decision"]]
+
+
+async def test_without_audit_nothing_is_claimed_and_it_runs_when_audit_is_back(tmp_path: Path) -> None:
+    """D26, S5."""
+    bench = Bench(tmp_path)
+    bench.audit.broken["approval.decision"] = AuditUnavailableError("no space")
+    async with bench.guard():
+        approval_id = await approved(bench)
+        await anyio.sleep(0.1)
+        held = (await bench.state(approval_id), list(bench.effects))
+        bench.audit.broken.clear()
+        await bench.until(approval_id, "completed")
+    assert held == ("approved", [])
+    assert len(bench.effects) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "use_permit", "state", "raised"),
+    [
+        (OutcomeUnknownError("no answer"), True, "unknown", OutcomeUnknownError),
+        (RuntimeError(SECRET), True, "unknown", InternalError),
+        (DownstreamUnavailableError("gone"), True, "failed", DownstreamUnavailableError),
+        (AuditUnavailableError("no space"), False, "failed", AuditUnavailableError),
+        (AuditUnavailableError("withheld"), True, "completed", AuditUnavailableError),
+        (MaskingError("withheld"), True, "completed", MaskingError),
+    ],
+    ids=["unknown", "foreign error", "not sent", "not recorded before", "not recorded after", "not masked"],
+)
+async def test_what_an_execution_leaves_behind(
+    tmp_path: Path,
+    error: Exception,
+    use_permit: bool,
+    state: str,
+    raised: type[GuardError],  # noqa: FBT001 - a column
+) -> None:
+    """T16, T17: unknown unless it is provable; the fault is delivered and nothing is tried again."""
+    async with Bench(tmp_path, fail=error, use_permit=use_permit).guard() as bench:
+        approval_id = await approved(bench)
+        assert await bench.until(approval_id, "unknown", "failed", "completed") == state
+        with pytest.raises(raised) as caught:
+            await bench.desk.wait(approval_id, ALICE, 1)
+        await anyio.sleep(0.1)
+    assert len(bench.effects) == 1
+    assert SECRET not in str(caught.value)
+
+
+async def test_an_approval_that_expires_between_claim_and_send_is_not_sent(tmp_path: Path) -> None:
+    """Attack 24, T14, T15."""
+    clock = FakeClock()
+    bench = Bench(tmp_path, clock=clock, before_send=lambda: clock.advance(300))
+    async with bench.guard():
+        approval_id = await approved(bench)
+        await bench.until(approval_id, "expired")
+        with pytest.raises(ApprovalExpiredError, match="not carried out in time"):
+            await bench.desk.wait(approval_id, ALICE, 1)
+    assert bench.effects == []
+
+
+async def test_a_cancel_while_executing_comes_too_late_and_the_result_is_kept(tmp_path: Path) -> None:
+    """Attack 42."""
+    bench = Bench(tmp_path, gate=anyio.Event())
+    async with bench.guard():
+        approval_id = await approved(bench)
+        await bench.until(approval_id, "executing")
+        with pytest.raises(AlreadyDecidedError, match="executing"):
+            await bench.review.cancel(approval_id, ALICE.key)
+        assert bench.gate is not None
+        bench.gate.set()
+        answer = await bench.desk.wait(approval_id, ALICE, 5)
+    assert isinstance(answer, Answer)
+    assert len(bench.effects) == 1
+
+
+async def test_a_guard_that_stops_while_executing_says_unknown(tmp_path: Path) -> None:
+    """T17: sent, and nobody knows."""
+    bench = Bench(tmp_path, gate=anyio.Event())
+    async with bench.guard():
+        approval_id = await approved(bench)
+        with anyio.fail_after(5):
+            while not bench.effects:
+                await anyio.sleep(0.005)
+    async with Bench(tmp_path).guard() as later:
+        assert await later.state(approval_id) == "unknown"
+        with pytest.raises(OutcomeUnknownError):
+            await later.ask(call_of())
+        assert isinstance(await later.ask(call_of()), Suspended)
+    assert later.effects == []
+
+
+async def test_an_approval_survives_a_restart_and_is_adopted(tmp_path: Path) -> None:
+    """Attack 6: usable until use_by, by a guard of the same principal that serves the server."""
+    async with Bench(tmp_path).guard(background=False) as first:
+        approval_id = await approved(first)
+    refusing = Bench(tmp_path, adopts=lambda _owner, _server: False)
+    async with refusing.guard():
+        await anyio.sleep(0.1)
+        assert await refusing.state(approval_id) == "approved"
+    owners: list[tuple[str, str]] = []
+
+    def adopts(owner: str, server: str) -> bool:
+        owners.append((owner, server))
+        return True
+
+    async with Bench(tmp_path, adopts=adopts).guard() as second:
+        answer = await second.desk.wait(approval_id, ALICE, 5)
+    assert isinstance(answer, Answer)
+    assert owners == [(ALICE.key, "db")]
+    assert (first.effects, refusing.effects, len(second.effects)) == ([], [], 1)
+    assert second.audit.types()[:2] == ["approval.requested", "approval.decision"]
+
+
+async def test_a_request_of_a_living_guard_is_left_alone(tmp_path: Path) -> None:
+    """D35: the guard that holds it runs it; another one that attaches gets the outcome."""
+    async with Bench(tmp_path).guard() as first, Bench(tmp_path).guard() as second:
+        approval_id = await ticket(first)
+        await first.review.decide(approval_id, "approve", LOCAL_ALICE)
+        answer = await second.desk.wait(approval_id, ALICE, 5)
+    assert isinstance(answer, Answer)
+    assert (len(first.effects), second.effects) == (1, [])
+
+
+async def test_a_clock_set_back_revives_nothing(tmp_path: Path) -> None:
+    """Attack 23."""
+    clock = FakeClock()
+    async with Bench(tmp_path, clock=clock).guard() as bench:
+        approval_id = await ticket(bench)
+        clock.advance(900)
+        await bench.until(approval_id, "expired")
+        clock.jump(-3600)
+        with pytest.raises(ApprovalExpiredError):
+            await bench.review.decide(approval_id, "approve", LOCAL_ALICE)
+    late = FakeClock(clock.now_ns())
+    async with Bench(tmp_path, clock=late).guard() as again:
+        fresh = await ticket(again)
+        late.advance(900)
+        await again.until(fresh, "expired")
+    assert bench.effects == again.effects == []
+
+
+async def test_a_changed_policy_voids_the_open_request_and_asks_anew(tmp_path: Path) -> None:
+    """S10, T12."""
+    async with Bench(tmp_path).guard() as bench:
+        old = await ticket(bench)
+        new = await bench.ask(call_of(), decision=changes(decision_of()))
+        assert isinstance(new, Suspended)
+        states = await bench.state(old), await bench.state(new.approval_id)
+    assert states == ("invalidated", "pending")
+
+
+async def test_live_calls_are_known_to_recovery(tmp_path: Path) -> None:
+    """D26: call.interrupted only where no live approval row exists."""
+    async with Bench(tmp_path).guard() as bench:
+        call = call_of()
+        await bench.ask(call)
+        live = await bench.desk.live_call_ids()
+        await bench.review.cancel((await bench.review.list_requests())[0].row.id, ALICE.key)
+        after = await bench.desk.live_call_ids()
+    assert (live, after) == ({call.call_id}, frozenset())

@@ -1,0 +1,234 @@
+"""The state machine, explored whole (approvals.md §4)."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import pytest
+
+from mcp_guard.approval import machine
+from mcp_guard.approval.machine import (
+    EDGES,
+    LIVE,
+    Approve,
+    Cancel,
+    Claim,
+    Conflict,
+    Deny,
+    Event,
+    Finish,
+    Invalidate,
+    Lose,
+    MarkSent,
+    Reconcile,
+    Release,
+    Row,
+    State,
+    Step,
+    Tick,
+    apply,
+)
+
+EXPIRES, USE_WITHIN = 100, 100
+START = Row("apr_1", State.PENDING, 1, 1, "alice", "L", "D", EXPIRES, USE_WITHIN, "h1")
+
+
+def claim(exec_id: str, *, digest: str = "D", holder: str = "h1") -> Claim:
+    return Claim(holder, "alice", "L", digest, exec_id)
+
+
+EVENTS: dict[str, Event] = {
+    "approve": Approve(1, "D", "bob"),
+    "approve other": Approve(1, "X", "bob"),
+    "approve old round": Approve(0, "D", "bob"),
+    "deny": Deny("bob"),
+    "cancel": Cancel("alice"),
+    "tick": Tick(),
+    "invalidate": Invalidate("policy"),
+    "claim 1": claim("e1"),
+    "claim 2": claim("e2"),
+    "claim other args": claim("e3", digest="X"),
+    "claim by another": claim("e4", holder="h2"),
+    "sent 1": MarkSent("e1"),
+    "sent 2": MarkSent("e2"),
+    "release 1": Release("e1"),
+    "finish 1": Finish("e1", ran=True),
+    "finish 2": Finish("e2", ran=True),
+    "fail 1": Finish("e1", ran=False),
+    "lose 1": Lose("e1"),
+    "reconcile": Reconcile("failed", "bob", "checked"),
+}
+
+
+@dataclass(frozen=True)
+class World:
+    """A row and what happened outside of it."""
+
+    row: Row
+    now: int = 0
+    effects: int = 0
+    approved: bool = False
+
+
+def violation(world: World, event: str, step: Step) -> str | None:
+    """The invariants of approvals.md §4 that a single step can break."""
+    before, after = world.row, step.row
+    edge = EDGES[step.transition]
+    if before.state not in edge.sources or after.state not in edge.targets:
+        return "an edge that is not in the table"
+    if before.state not in LIVE and step.transition != "T18":
+        return "I5: an edge leaves a terminal state"
+    if after.version != before.version + 1:
+        return "the version did not move"
+    if step.transition == "T4" and (world.now >= EXPIRES or event != "approve"):
+        return "I3, I4: approved too late or not what was shown"
+    if step.transition == "T13" and (not world.approved or event not in {"claim 1", "claim 2"}):
+        return "I2, I3: claimed without approval of exactly this"
+    if step.transition == "T14":
+        if world.effects:
+            return "I1: a second effect"
+        if before.use_by_ns is None or world.now >= before.use_by_ns:
+            return "I4: sent too late"
+    if after.state is State.COMPLETED and step.transition == "T16" and not before.sent:
+        return "I8: completed without sent=1"
+    return None
+
+
+def explore(step_of: Callable[[Row, Event, int], Step | Conflict]) -> tuple[str | None, set[State], set[str]]:
+    """Breadth first over all reachable worlds: the first violation, the states seen, the edges taken."""
+    first = World(START)
+    seen, queue = {first}, deque([first])
+    edges: set[str] = {"T1"}
+    while queue:
+        world = queue.popleft()
+        successors = [replace(world, now=world.now + 50)] if world.now < 250 else []
+        for name, event in EVENTS.items():
+            step = step_of(world.row, event, world.now)
+            if isinstance(step, Conflict):
+                continue
+            broken = violation(world, name, step)
+            if broken:
+                return f"{broken}: {name}", set(), edges
+            edges.add(step.transition)
+            successors.append(
+                World(
+                    replace(step.row, version=1, ended_ns=None),
+                    world.now,
+                    world.effects + (step.transition == "T14"),
+                    world.approved or step.transition == "T4",
+                )
+            )
+        for successor in successors:
+            if successor not in seen:
+                seen.add(successor)
+                queue.append(successor)
+    return None, {world.row.state for world in seen}, edges
+
+
+def test_every_state_and_edge_is_reached_and_no_invariant_breaks() -> None:
+    """approvals.md §4: I1 to I5, I8, over all reachable worlds."""
+    broken, states, edges = explore(apply)
+    assert broken is None
+    assert states == set(State)
+    assert edges == set(EDGES)
+
+
+def mutant(name: str) -> Callable[[Row, Event, int], Step | Conflict]:
+    """The machine with one seeded bug."""
+
+    def stepped(row: Row, event: Event, now: int) -> Step | Conflict:
+        match name, event:
+            case "claims twice", Claim():
+                row = replace(row, state=State.APPROVED, use_by_ns=10**9) if row.state is State.EXECUTING else row
+            case "sends twice", MarkSent():
+                row = replace(row, sent=False)
+            case "ignores use_by", MarkSent():
+                row = replace(row, use_by_ns=10**9 if row.use_by_ns else None)
+            case "ignores expiry", Approve():
+                row = replace(row, expires_ns=10**9)
+            case "ignores what was shown", Approve():
+                event = replace(event, action_digest=row.action_digest)
+            case "ignores the round", Approve():
+                event = replace(event, round=row.round)
+            case "claims what was denied", Claim():
+                row = replace(row, state=State.APPROVED, use_by_ns=10**9) if row.state is State.DENIED else row
+            case "ignores the digest", Claim():
+                event = replace(event, action_digest=row.action_digest)
+            case "ignores the holder", Claim():
+                event = replace(event, holder=row.holder)
+            case "completes unsent", Finish():
+                row = replace(row, sent=True)
+            case "revives the expired", Tick():
+                row = replace(row, state=State.PENDING, expires_ns=0) if row.state is State.EXPIRED else row
+            case "retries what was sent", Release():
+                row = replace(row, sent=False)
+            case _:
+                pass
+        return apply(row, event, now)
+
+    return stepped
+
+
+MUTANTS = (
+    "claims twice",
+    "sends twice",
+    "ignores use_by",
+    "ignores expiry",
+    "ignores what was shown",
+    "ignores the round",
+    "claims what was denied",
+    "ignores the digest",
+    "ignores the holder",
+    "completes unsent",
+    "revives the expired",
+    "retries what was sent",
+)
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_seeded_bug_is_found_by_exploring(name: str) -> None:
+    """approvals.md §9 (a)."""
+    broken, _, _ = explore(mutant(name))
+    assert broken is not None
+
+
+def approved(now: int = 0) -> Row:
+    step = apply(START, EVENTS["approve"], now)
+    assert isinstance(step, Step)
+    return step.row
+
+
+def test_a_decision_one_nanosecond_after_expiry_changes_nothing() -> None:
+    """Attack 23, T10: the boundary belongs to the clock."""
+    early, late = apply(START, EVENTS["approve"], EXPIRES - 1), apply(START, EVENTS["approve"], EXPIRES)
+    assert isinstance(early, Step)
+    assert isinstance(late, Conflict)
+    assert late.why == "time"
+
+
+def test_an_approved_row_without_a_use_by_time_is_over() -> None:
+    """An UPDATE from outside that sets the state alone gives nothing."""
+    forged = replace(START, state=State.APPROVED)
+    assert isinstance(apply(forged, claim("e1"), 0), Conflict)
+    expired = apply(forged, Tick(), 0)
+    assert isinstance(expired, Step)
+    assert expired.transition == "T11"
+
+
+def test_the_use_by_time_starts_with_the_approval_and_not_with_the_request() -> None:
+    """approvals.md S5: request life and use-by window are separate."""
+    assert approved(now=EXPIRES - 1).use_by_ns == EXPIRES - 1 + USE_WITHIN
+
+
+def test_nothing_leaves_a_terminal_state_but_a_reconciliation() -> None:
+    """I5, T18."""
+    for state in set(State) - LIVE:
+        row = replace(START, state=state, exec_id="e1", sent=True)
+        steps = {name for name, event in EVENTS.items() if isinstance(apply(row, event, 0), Step)}
+        assert steps == ({"reconcile"} if state is State.UNKNOWN else set())
+
+
+def test_every_event_has_a_handler() -> None:
+    assert set(machine._HANDLERS) == set(machine.Event.__args__)

@@ -1,0 +1,148 @@
+"""Reading the servers out of the files of real hosts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mcp_guard.config.hostfile import host_servers, projects_with_servers, read_host_file, starts_the_guard
+from mcp_guard.errors import ConfigError
+
+VS_CODE = """\
+// my servers
+{
+  "inputs": [{"id": "key", "type": "promptString", "password": true,},], /* asked ** once */
+  "servers": {
+    "web": {"type": "http", "url": "https://example.com/mcp", "headers": {"X-Note": "a // b /* c */ ,}"}},
+    "git": {"type": "stdio", "command": "uvx", "args": ["mcp-server-git",], "envFile": ".env"}, // last
+  },
+}
+"""
+
+CODEX = """\
+model = "some-model"
+[mcp_servers.files]
+command = "npx"
+args = ["-y", "@modelcontextprotocol/server-filesystem", "/srv"]
+startup_timeout_sec = 20
+tool_timeout_sec = 600000
+enabled = false
+[mcp_servers.files.env]
+LEVEL = "debug"
+[mcp_servers.web]
+url = "https://example.com/mcp"
+bearer_token_env_var = "WEB_TOKEN"
+http_headers = { X-Team = "blue" }
+"""
+
+
+def _read(tmp_path: Path, name: str, text: str) -> dict[str, Any]:
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    return read_host_file(path)
+
+
+def test_comments_and_trailing_commas_are_read_and_text_that_looks_like_them_is_kept(tmp_path: Path) -> None:
+    """Host formats: VS Code's mcp.json is JSON with comments, its block is `servers`."""
+    web, git = host_servers(_read(tmp_path, "mcp.json", VS_CODE))
+    assert web.fields["headers"] == {"X-Note": "a // b /* c */ ,}"}
+    assert git.fields == {"type": "stdio", "command": "uvx", "args": ["mcp-server-git"]}
+    assert git.left_out == ("envFile",)
+
+
+def test_codex_toml_is_read_with_its_own_spellings(tmp_path: Path) -> None:
+    """Host formats: Codex."""
+    files, web = host_servers(_read(tmp_path, "config.toml", CODEX))
+    assert files.fields["disabled"] is True
+    assert files.fields["start_timeout_s"] == 20
+    assert files.fields["call_timeout_s"] == 86_400
+    assert files.fields["env"] == {"LEVEL": "debug"}
+    assert web.fields["headers"] == {"X-Team": "blue", "Authorization": "Bearer ${env:WEB_TOKEN}"}
+    assert not files.left_out
+    assert not web.left_out
+
+
+def test_numbers_in_env_become_text_and_http_names_become_one(tmp_path: Path) -> None:
+    """Host formats: hosts accept more spellings than the guard."""
+    text = '{"mcpServers": {"a": {"command": "x", "env": {"N": 1, "B": true}}, "b": {"type": "streamable-http"}}}'
+    a, b = host_servers(_read(tmp_path, "c.json", text))
+    assert a.fields["env"] == {"N": "1", "B": "true"}
+    assert b.fields["type"] == "http"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        {"mcpServers": {"a": {"command": "x"}}},
+        {"servers": {"a": {"command": "x"}}},
+        {"mcp_servers": {"a": {"command": "x"}}},
+        {"editor.tabSize": 2, "mcp": {"servers": {"a": {"command": "x"}}}},
+        {"a": {"command": "x"}},
+    ],
+    ids=["mcpServers", "servers", "mcp_servers", "settings", "bare"],
+)
+def test_each_known_block_is_found(source: dict[str, Any]) -> None:
+    """Host formats."""
+    assert [server.name for server in host_servers(source)] == ["a"]
+
+
+def test_servers_of_single_projects_are_counted() -> None:
+    """Host formats: Claude Code keeps them under `projects`."""
+    source = {"projects": {"/a": {"mcpServers": {"x": {"command": "y"}}}, "/b": {"mcpServers": {}}}}
+    assert projects_with_servers(source) == 1
+    assert host_servers(source) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "raw"),
+    [
+        ("a.json", b'{"mcpServers": {"a": {"env": {"KEY": "canary-value"}}'),
+        ("a.json", b'["canary-value"]'),
+        ("a.json", b'{"other": "canary-value"}'),
+        ("a.json", b'{"a": "canary-value \xff"}'),
+        ("a.json", b'{"a": "canary-value \\ud800"}'),
+        ("a.json", b"[" * 100_000),
+        ("a.toml", b'a = "canary-value'),
+        ("a.json", b""),
+    ],
+    ids=["cut", "list", "no-servers", "not-utf8", "half-character", "deep", "toml", "empty"],
+)
+def test_a_file_without_servers_is_refused_and_not_quoted(tmp_path: Path, name: str, raw: bytes) -> None:
+    """Contract of `init`: bad input; no value is echoed."""
+    (tmp_path / name).write_bytes(raw)
+    with pytest.raises(ConfigError) as caught:
+        host_servers(read_host_file(tmp_path / name))
+    assert "canary-value" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
+    """Contract of `init`: bad input."""
+    for path in (tmp_path, tmp_path / "none.json"):
+        with pytest.raises(ConfigError):
+            read_host_file(path)
+
+
+def test_many_comments_after_a_comma_take_no_time(tmp_path: Path) -> None:
+    """Threat S38: a file must not be able to hang its reader."""
+    text = '{"mcpServers": {"a": {"command": "x"}}, ' + "/* a */ // b //\n" * 5_000 + '"z": 1,}'
+    assert [server.name for server in host_servers(_read(tmp_path, "c.json", text))] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "own"),
+    [
+        ({"command": "/opt/bin/mcp-guard", "args": ["serve", "--config", "/g.yaml"]}, True),
+        ({"command": "C:\\x\\mcp-guard.exe", "args": []}, True),
+        ({"command": "python", "args": ["-m", "mcp_guard.cli.main", "serve"]}, True),
+        ({"command": "uvx", "args": ["mcp-guard", "serve"]}, True),
+        ({"command": "python", "args": ["-m", "mcp_guard.demo.crm"]}, False),
+        ({"command": "node", "args": "serve"}, False),
+        ({"url": "https://example.com/mcp"}, False),
+    ],
+)
+def test_the_guard_knows_its_own_entry(fields: dict[str, Any], own: bool) -> None:  # noqa: FBT001 - a table
+    """Host formats: no double wrapping."""
+    assert starts_the_guard(fields) is own

@@ -1,0 +1,82 @@
+"""Plain secrets of a host's entry go into files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mcp_guard.config.secretfiles import SecretFiles
+
+CANARY = "canary0123456789abcdef"
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"env": {"API_KEY": CANARY}}, {"env": {"API_KEY": "${file:secrets/s.API_KEY}"}}),
+        (
+            {"headers": {"Authorization": f"Bearer {CANARY}"}},
+            {"headers": {"Authorization": "Bearer ${file:secrets/s.Authorization}"}},
+        ),
+        ({"args": ["--api-key", CANARY]}, {"args": ["--api-key", "${file:secrets/s.api-key}"]}),
+        ({"args": [f"--token={CANARY}"]}, {"args": ["--token=${file:secrets/s.token}"]}),
+        ({"args": ["-e", f"DB_PASSWORD={CANARY}"]}, {"args": ["-e", "DB_PASSWORD=${file:secrets/s.DB_PASSWORD}"]}),
+        (
+            {"args": ["--header", f"Authorization: Bearer {CANARY}"]},
+            {"args": ["--header", "Authorization: Bearer ${file:secrets/s.Authorization}"]},
+        ),
+        (
+            {"env": {"DATABASE": f"postgresql://me:{CANARY}@db/x"}},
+            {"env": {"DATABASE": "postgresql://me:${file:secrets/s.DATABASE}@db/x"}},
+        ),
+        ({"args": [f"postgresql://me:{CANARY}@db/x"]}, {"args": ["postgresql://me:${file:secrets/s.arg}@db/x"]}),
+        ({"url": f"https://me:{CANARY}@example.com/mcp"}, {"url": "https://me:${file:secrets/s.url}@example.com/mcp"}),
+    ],
+    ids=["env", "header", "flag", "flag=", "docker", "header-flag", "address", "address-arg", "url"],
+)
+def test_a_secret_becomes_a_reference_and_the_rest_stays(fields: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Configuration contract: secrets are references."""
+    files = SecretFiles()
+    assert files.move_from("s", fields) == expected
+    assert list(files.files.values()) == [CANARY]
+
+
+def test_a_token_is_known_by_its_beginning_wherever_it_stands() -> None:
+    """Masking rules: prefix rules."""
+    files = SecretFiles()
+    token = "ghp_" + "a1" * 18
+    moved = files.move_from("s", {"env": {"SETTING": f"x {token} y"}, "args": [token]})
+    assert token not in str(moved)
+    assert list(files.files.values()) == [token, token]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"env": {"API_KEY": "${env:API_KEY}", "TOKEN_FILE": "/run/token", "MAX_TOKENS": "4096", "USE_TOKEN": "true"}},
+        {"env": {"API_KEY": ""}, "args": ["--key-path", "/k", "--token", "--verbose", "-y", "a@b"]},
+        {"url": "https://me:${env:PASSWORD}@example.com/mcp", "args": ["${TOKEN:-none}", 5]},
+        {"env": {"PRIVATE_KEY": "a text that ends with a line break\n"}},
+    ],
+    ids=["references", "flags", "url", "not-restorable"],
+)
+def test_what_is_no_plain_secret_stays(fields: dict[str, Any]) -> None:
+    """Configuration contract: references stay references; what a file cannot give back unchanged is not moved."""
+    files = SecretFiles()
+    assert files.move_from("s", fields) == fields
+    assert not files.files
+
+
+def test_names_of_files_are_safe_and_never_shared() -> None:
+    """Threat S38: path escape."""
+    files = SecretFiles()
+    files.move_from("s", {"env": {"../a/TOKEN": CANARY, ".._a_TOKEN": "other-value"}})
+    assert list(files.files) == ["secrets/s..._a_TOKEN", "secrets/s..._a_TOKEN.2"]
+
+
+def test_secrets_do_not_show() -> None:
+    """Hygiene: no secret in a repr."""
+    files = SecretFiles()
+    files.move_from("s", {"env": {"API_KEY": CANARY}})
+    assert CANARY not in repr(files)

@@ -1,0 +1,106 @@
+"""Arguments against input schemas, also hostile ones."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import Any
+
+import pytest
+
+from mcp_guard.downstream.schemas import BUDGET_S, ArgumentChecker, schema_fits
+from mcp_guard.errors import InvalidArgumentsError
+from mcp_guard.model import JsonDict
+
+SCHEMA: JsonDict = {
+    "type": "object",
+    "properties": {
+        "to": {"type": "string", "pattern": "^[a-z]+$"},
+        "rows": {"type": "array", "items": {"type": "integer"}},
+    },
+    "required": ["to"],
+    "additionalProperties": False,
+}
+
+
+def problem(schema: JsonDict, arguments: JsonDict) -> str:
+    with pytest.raises(InvalidArgumentsError) as caught:
+        ArgumentChecker(schema).check(arguments)
+    return caught.value.message
+
+
+def test_arguments_that_fit_pass() -> None:
+    """decisions.md D23."""
+    ArgumentChecker(SCHEMA).check({"to": "bob", "rows": [1, 2]})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        ({}, "(root): required (to)"),
+        ({"to": 5}, "/to: type (string)"),
+        ({"to": "HUNTER2"}, "/to: pattern"),
+        ({"to": "x", "rows": [1, "hunter2"]}, "/rows/1: type (integer)"),
+        ({"to": "x", "hunter2": 1}, "(root): additionalProperties"),
+    ],
+)
+def test_a_refusal_names_pointer_and_keyword_but_no_value(arguments: JsonDict, names: str) -> None:
+    """decisions.md D4, D23; a key that the schema does not know is data too."""
+    text = problem(SCHEMA, arguments)
+    assert text == f"the arguments do not fit the input schema: {names}"
+    assert "hunter2" not in text.lower()
+
+
+def test_a_key_that_the_schema_does_not_name_is_not_shown() -> None:
+    """Fail closed on text."""
+    schema: JsonDict = {"type": "object", "additionalProperties": {"type": "integer"}}
+    assert problem(schema, {"hunter2": "x"}).endswith("/*: type (integer)")
+
+
+HOSTILE: list[tuple[JsonDict, JsonDict]] = [
+    ({"properties": {"x": {"pattern": "^(a+)+$"}}}, {"x": "a" * 60 + "!"}),
+    ({"properties": {"x": {"pattern": "^(a|a)*$"}}}, {"x": "a" * 60 + "!"}),
+    ({"properties": {"x": {"pattern": ".*.*.*.*=!"}}}, {"x": "a" * 900}),
+    ({"patternProperties": {"^(a+)+$": {}}}, {"a" * 60 + "!": 1}),
+    ({"properties": {"x": {"uniqueItems": True}}}, {"x": [{"n": n} for n in range(5000)]}),
+    ({"$ref": "#"}, {}),
+    ({"anyOf": [{"$ref": "#"}, {"$ref": "#"}]}, {}),
+    ({"$ref": "http://127.0.0.1:9/schema"}, {}),
+    ({"type": 5, "properties": 7, "required": 3, "pattern": 1}, {"x": 1}),
+    ({"properties": {"x": {"pattern": "("}}}, {"x": "y"}),
+    (
+        {"items": {"anyOf": [{"const": n} for n in range(1000)]}, "properties": {"x": {"$ref": "#"}}},
+        {"x": list(range(5000))},
+    ),
+]
+
+
+@pytest.mark.parametrize(("schema", "arguments"), HOSTILE, ids=range(len(HOSTILE)))
+def test_no_schema_costs_more_than_its_budget_or_leaves_the_machine(schema: JsonDict, arguments: JsonDict) -> None:
+    """security.md S29: each of these stalls or crashes a naive validator; external references are never fetched."""
+    started = time.perf_counter()
+    with contextlib.suppress(InvalidArgumentsError):
+        ArgumentChecker(schema).check(arguments)
+    assert time.perf_counter() - started < BUDGET_S + 1.0
+
+
+@pytest.mark.parametrize(
+    ("schema", "reason"),
+    [
+        ({"anyOf": [{"$ref": "#"}, {"$ref": "#"}]}, "is too complex to check|is not usable"),
+        ({"$ref": "http://127.0.0.1:9/schema"}, "refers to something outside of it"),
+        ({"properties": {"x": {"pattern": "("}}}, "is not usable"),
+    ],
+)
+def test_a_schema_that_cannot_be_checked_refuses_the_call(schema: JsonDict, reason: str) -> None:
+    """Fail closed."""
+    with pytest.raises(InvalidArgumentsError, match=reason):
+        ArgumentChecker(schema).check({"x": "y"})
+
+
+def test_schemas_above_the_bound_do_not_fit() -> None:
+    """security.md S29."""
+    big: Any = {"anyOf": [{"const": n} for n in range(5000)]}
+    assert not schema_fits(big)
+    assert not schema_fits(True)
+    assert schema_fits(SCHEMA)

@@ -1,0 +1,130 @@
+"""Arguments that lead into the guard's own files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from pydantic import JsonValue
+
+from mcp_guard.config.load import load_config
+from mcp_guard.manifest.protect import OwnFiles, guard_files
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    home = (tmp_path / "home").resolve()
+    (home / "conf" / "guard-data" / "keys").mkdir(parents=True)
+    (home / "work").mkdir()
+    (home / "conf" / "guard.yaml").write_text("version: 1")
+    (home / "conf" / "guard-data" / "approvals.db").write_text("")
+    (home / "work" / "notes.txt").write_text("")
+    (home / "work" / "link").symlink_to(home / "conf" / "guard-data")
+    (home / "work" / "innocent.txt").symlink_to(home / "conf" / "guard.yaml")
+    os.link(home / "conf" / "guard.yaml", home / "work" / "hard.txt")
+    return home
+
+
+@pytest.fixture
+def own(home: Path) -> OwnFiles:
+    names = ("guard-data", "guard.yaml", "guard.lock", "mine.yaml")
+    return OwnFiles(
+        [home / "conf" / name for name in names], cwds={"fs": home / "work", "conf": home / "conf"}, home=home
+    )
+
+
+INSIDE = [
+    "{home}/conf/guard-data",
+    "{home}/conf/guard-data/",
+    "{home}/conf/guard-data/not-there-yet/x",
+    "{home}/conf/guard.yaml",
+    "{home}/conf/guard.lock",
+    "{home}/conf/mine.yaml",
+    "{home}/work/../conf/./guard.yaml",
+    "{home}/conf//guard.yaml",
+    "../conf/guard.yaml",
+    "link",
+    "link/approvals.db",
+    "./link/keys/decision.1.key",
+    "innocent.txt",
+    "hard.txt",
+    "{home}/CONF/Guard.YAML",
+    "~/conf/guard.yaml",
+    "$HOME/conf/guard.yaml",
+    "${{HOME}}/conf/guard.yaml",
+    "file://{home}/conf/guard.yaml",
+    "file://localhost{home}/conf/guard.yaml?x=1",
+    "FILE:{home}/conf/guard.yaml",
+    "file://{home}/conf/%67uard.yaml",
+    "{home}/conf/guard%2Eyaml",
+    "{home}/conf%252Fguard.yaml",
+    "{home}/conf/guard.yaml\0.txt",
+    "cat '{home}/conf/guard.yaml' | head",
+    "cp ../conf/guard.yaml /tmp/x",
+    "--file=../conf/guard.yaml",
+    "..\\conf\\guard.yaml",
+    "x {home}/conf/guard.yaml " + "y" * 5000,
+    "z" * 300_000 + "{home}/conf/guard.yaml",
+]
+
+
+@pytest.mark.parametrize("text", INSIDE, ids=range(len(INSIDE)))
+def test_each_spelling_of_a_protected_path_is_seen(own: OwnFiles, home: Path, text: str) -> None:
+    """decisions.md D32: after resolving symlinks, `..`, case; security.md S9: path spellings."""
+    assert own.touched_by("fs", {"a": [{"b": text.format(home=home)}]})
+
+
+@pytest.mark.parametrize("value", [{"../conf/guard.yaml": 1}, ["x", ["link"]], "innocent.txt"])
+def test_keys_lists_and_bare_text_are_looked_at_too(own: OwnFiles, value: JsonValue) -> None:
+    """decisions.md D32."""
+    assert own.touched_by("fs", value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "notes.txt", "{home}/work/notes.txt", "{home}/conf", "{home}", "/", ".", "~", "guard.yaml",
+        "{home}/conf/guard",        "{home}/conf/guard-data2", "{home}/conf/guard.yaml.bak", "https://example.com{home}/conf/guard.yaml",
+        "we speak of guard.yaml and of guard-data here", "select * from t where a / b > 3", "\0", "%", "a" * 100_000,
+    ],
+)  # fmt: skip
+def test_other_text_is_left_alone(own: OwnFiles, home: Path, text: str) -> None:
+    """A false alarm denies a call that no rule can allow."""
+    assert not own.touched_by("fs", {"a": text.format(home=home)})
+
+
+def test_a_relative_path_is_read_against_the_working_directory_of_its_server(own: OwnFiles) -> None:
+    """decisions.md D29: the child's cwd."""
+    assert own.touched_by("conf", {"path": "guard.yaml"})
+    assert not own.touched_by("fs", {"path": "guard.yaml"})
+
+
+def test_a_link_that_is_made_later_is_seen(own: OwnFiles, home: Path) -> None:
+    """Threat S38: symlink swap; nothing is remembered from an earlier look."""
+    assert not own.touched_by("fs", {"path": "later"})
+    (home / "work" / "later").symlink_to(home / "conf" / "guard.yaml")
+
+    assert own.touched_by("fs", {"path": "later"})
+
+
+def test_more_paths_than_are_looked_at_count_as_leading_inside(own: OwnFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Style.md §9.9: bounded, and closed at the bound."""
+    monkeypatch.setattr("mcp_guard.manifest.protect._MAX_CANDIDATES", 50)
+
+    assert not own.touched_by("fs", [f"a/{n}" for n in range(50)])
+    assert own.touched_by("fs", [f"a/{n}" for n in range(51)])
+
+
+def test_the_guards_own_files_are_data_configuration_lock_manifests_and_files_with_secrets(tmp_path: Path) -> None:
+    """decisions.md D32."""
+    (tmp_path / "key").write_text("hunter2-hunter2")
+    path = tmp_path / "guard.yaml"
+    path.write_text(
+        "version: 1\nid: a\ndata_dir: d\nmanifests: [m.yaml]\n"
+        "servers: {a: {command: x, manifest: ./n.yaml, env: {K: '${file:key}'}}, b: {command: x, manifest: git}}\n"
+    )
+    path.chmod(0o600)
+
+    names = ["d", "guard.yaml", "guard.lock", "m.yaml", "n.yaml", "key"]
+    assert guard_files(load_config(path, {})) == [tmp_path / name for name in names]

@@ -1,0 +1,366 @@
+"""The one path of a call: order, failures, and what is never forwarded (architecture.md §2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import anyio
+import pytest
+from pydantic import JsonValue
+
+from mcp_guard.errors import (
+    ApprovalDeniedError,
+    AuditUnavailableError,
+    DownstreamUnavailableError,
+    GuardError,
+    InternalError,
+    InvalidArgumentsError,
+    MaskingError,
+    OutcomeUnknownError,
+    PlaceholderError,
+    PolicyDeniedError,
+    StoreUnavailableError,
+)
+from mcp_guard.model import (
+    Answer,
+    AskClient,
+    Call,
+    CallContext,
+    CallKind,
+    Decision,
+    Effect,
+    JsonDict,
+    Masked,
+    MaskedJson,
+    MaskedText,
+    MaskNote,
+    Permit,
+    Principal,
+    Prompt,
+    PromptAnswer,
+    RawArguments,
+    RawResult,
+    Receipt,
+    Record,
+    Risk,
+    Suspended,
+    Target,
+    VaultEntry,
+    Views,
+    issue_permit,
+)
+from mcp_guard.pipeline import Pipeline
+from mcp_guard.ports import Front, ProgressSink
+
+SECRET = "hunter2-canary"
+ALICE = Principal("os", "alice")
+SUSPENDED = Suspended("apr_1", "pending", "ABCD-EFGH", 1, "one reviewer (A1)")
+
+
+@dataclass
+class Bench:
+    """Small, whole implementations of the ports around the real pipeline; `steps` is what happened, in order."""
+
+    effect: Effect = Effect.ALLOW
+    settle_gives: Suspended | Answer | AskClient | None = None
+    fail: dict[str, Exception] = field(default_factory=dict)
+    refused: tuple[str, ...] = ()
+    answer: RawResult = field(default_factory=lambda: RawResult(result={"content": [{"type": "text", "text": SECRET}]}))
+    steps: list[str] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
+    forwarded: list[JsonDict] = field(default_factory=list)
+    progress_seen: list[str | None] = field(default_factory=list)
+    era: Literal["legacy", "modern"] = "legacy"
+    can_prompt: bool = False
+    resumed: tuple[str, PromptAnswer | None] | None = None
+    leave: anyio.Event | None = None
+
+    def pipeline(self) -> Pipeline:
+        return Pipeline(
+            masking=self,
+            vault=self,
+            check_arguments=self.check,
+            policy=self,
+            approvals=self,
+            audit=self,
+            downstreams=self,
+        )
+
+    def _step(self, name: str) -> None:
+        self.steps.append(name)
+        if name in self.fail:
+            raise self.fail[name]
+
+    # masking
+    def tokens_in(self, value: JsonValue) -> frozenset[str]:
+        return frozenset({"EMAIL_aaaaaaaaaa"})
+
+    def derive(self, call: Call, known: Mapping[str, VaultEntry]) -> Views:
+        self._step("derive")
+        masked = MaskedJson({"x": "[SECRET_aaaaaaaaaa]"})
+        return Views(RawArguments({"x": SECRET}), masked, masked, refused=self.refused)
+
+    async def mask(self, value: JsonValue, *, scope: str, server: str) -> Masked:
+        self._step("mask")
+        return Masked(MaskedJson({"content": [{"type": "text", "text": "[SECRET_aaaaaaaaaa]"}]}), entries=())
+
+    def text(self, text: str) -> MaskedText:
+        if "boom" in text:
+            raise MaskingError("the engine failed")
+        return MaskedText(text.replace(SECRET, "[SECRET]"))
+
+    def announce(self, notes: tuple[MaskNote, ...]) -> str:
+        return ""
+
+    # vault
+    async def get(self, scope: str, tokens: Iterable[str]) -> dict[str, VaultEntry]:
+        self._step("vault.get")
+        return {}
+
+    async def put(self, entries: Iterable[VaultEntry]) -> None:
+        self._step("vault.put")
+
+    async def check(self, target: Target, arguments: RawArguments) -> None:
+        self._step("check")
+
+    # policy
+    def decide(self, call: Call, views: Views) -> Decision:
+        self._step("decide")
+        return Decision(self.effect, "rule-1", Risk.HIGH, ("not reviewed",), "0" * 64)
+
+    def permit(self, call: Call, decision: Decision) -> Permit:
+        self._step("permit")
+        return issue_permit(call.call_id, decision.rule)
+
+    # approvals
+    async def settle(
+        self, call: Call, views: Views, decision: Decision, front: Front
+    ) -> Suspended | AskClient | Answer:
+        self._step("settle")
+        if self.leave is not None:
+            self.leave.set()
+            await anyio.sleep_forever()
+        assert self.settle_gives is not None
+        return self.settle_gives
+
+    # audit
+    async def append(self, record: Record) -> Receipt:
+        self._step(record.type)
+        self.records.append(record)
+        return Receipt("log", len(self.records), len(self.records), "root")
+
+    # downstreams
+    async def forward(
+        self, call: Call, permit: Permit, arguments: RawArguments, *, execution_id: str, progress: ProgressSink | None
+    ) -> RawResult:
+        permit.use(call.call_id)
+        self._step("forward")
+        self.forwarded.append(arguments.value)
+        if progress is not None:
+            await progress(1, 2, f"half way with {SECRET}")
+            await progress(2, 2, "boom")
+        return self.answer
+
+    # front
+    async def ask(self, prompt: Prompt) -> PromptAnswer:
+        raise AssertionError
+
+    async def progress(self, done: float, total: float | None, message: MaskedText | None) -> None:
+        self.progress_seen.append(message)
+
+
+@dataclass
+class Run:
+    """A claimed approval row in the hands of the executor."""
+
+    call: Call
+    views: Views
+    decision: Decision
+    approval_id: str = "apr_1"
+    execution_id: str = "exe_1"
+    sends: bool = True
+    steps: list[str] = field(default_factory=list)
+
+    async def mark_sent(self) -> bool:
+        self.steps.append("mark_sent")
+        return self.sends
+
+
+def a_call() -> Call:
+    target = Target(CallKind.TOOL, "crm", "get", "crm_get", local=True)
+    return Call("call_1", target, RawArguments({"x": SECRET}), ALICE, CallContext("stdio", "2025-11-25", "ses_1"))
+
+
+def a_run(bench: Bench) -> Run:
+    call = a_call()
+    views = bench.derive(call, {})
+    bench.steps.clear()
+    return Run(call, views, bench.decide(call, views), steps=bench.steps)
+
+
+async def test_an_allowed_call_walks_the_line_in_its_order() -> None:
+    """architecture.md §2, steps 1 to 7."""
+    bench = Bench()
+    answer = await bench.pipeline().handle(a_call(), bench)
+    assert bench.steps == [
+        "vault.get", "derive", "check", "decide", "call.intent", "permit", "forward", "mask", "call.result",
+    ]  # fmt: skip
+    assert isinstance(answer, Answer)
+    assert answer.receipt is not None
+
+
+async def test_what_is_recorded_and_answered_holds_no_secret() -> None:
+    """product.md principle 4; security.md S25."""
+    bench = Bench()
+    answer = await bench.pipeline().handle(a_call(), bench)
+    assert SECRET not in repr((answer, bench.records, a_call(), bench.progress_seen))
+    assert bench.progress_seen == ["half way with [SECRET]", None]
+
+
+@pytest.mark.parametrize(
+    ("step", "fault", "seen"),
+    [
+        ("vault.get", StoreUnavailableError("the store is gone"), StoreUnavailableError),
+        ("derive", MaskingError("the engine failed"), MaskingError),
+        ("derive", RuntimeError(SECRET), InternalError),
+        ("check", InvalidArgumentsError("/x: type"), InvalidArgumentsError),
+        ("decide", RuntimeError(SECRET), InternalError),
+        ("call.intent", AuditUnavailableError("disk full"), AuditUnavailableError),
+        ("permit", InternalError("no"), InternalError),
+    ],
+)
+async def test_a_fault_before_forwarding_forwards_nothing(step: str, fault: Exception, seen: type[GuardError]) -> None:
+    """product.md principle 1, fail closed."""
+    bench = Bench(fail={step: fault})
+    with pytest.raises(seen) as caught:
+        await bench.pipeline().handle(a_call(), bench)
+    assert bench.forwarded == []
+    assert SECRET not in f"{caught.value}{bench.records}"
+
+
+async def test_a_denied_call_is_recorded_and_not_forwarded() -> None:
+    """decisions.md D4."""
+    bench = Bench(effect=Effect.DENY)
+    with pytest.raises(PolicyDeniedError, match="rule-1"):
+        await bench.pipeline().handle(a_call(), bench)
+    assert bench.forwarded == []
+    assert [r.type for r in bench.records] == ["call.intent", "call.refused"]
+
+
+async def test_a_placeholder_that_may_not_be_restored_refuses_the_call() -> None:
+    """decisions.md D33: a known placeholder never goes unrestored into an argument."""
+    bench = Bench(refused=("EMAIL_aaaaaaaaaa",))
+    with pytest.raises(PlaceholderError, match=r"\[EMAIL_aaaaaaaaaa\]"):
+        await bench.pipeline().handle(a_call(), bench)
+    assert bench.forwarded == []
+
+
+async def test_a_suspended_call_forwards_nothing_and_leaves_a_record() -> None:
+    """approvals.md §3 S5."""
+    bench = Bench(effect=Effect.REQUIRE_APPROVAL, settle_gives=SUSPENDED)
+    assert await bench.pipeline().handle(a_call(), bench) is SUSPENDED
+    assert bench.forwarded == []
+    assert [r.type for r in bench.records] == ["call.intent", "call.suspended"]
+
+
+async def test_a_denial_by_a_reviewer_is_recorded_as_a_refusal() -> None:
+    """approvals.md T5."""
+    bench = Bench(effect=Effect.REQUIRE_APPROVAL, fail={"settle": ApprovalDeniedError("denied by bob")})
+    with pytest.raises(ApprovalDeniedError):
+        await bench.pipeline().handle(a_call(), bench)
+    assert bench.forwarded == []
+    assert [r.type for r in bench.records] == ["call.intent", "call.refused"]
+
+
+async def test_a_client_that_leaves_while_waiting_is_recorded() -> None:
+    """security.md F7."""
+    bench = Bench(effect=Effect.REQUIRE_APPROVAL, leave=anyio.Event())
+    assert bench.leave is not None
+    async with anyio.create_task_group() as group:
+        group.start_soon(bench.pipeline().handle, a_call(), bench)
+        await bench.leave.wait()
+        group.cancel_scope.cancel()
+    assert [(r.type, r.outcome) for r in bench.records][-1] == ("call.suspended", "client_gone")
+    assert bench.forwarded == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "outcome"),
+    [
+        (DownstreamUnavailableError("crm is not running"), "downstream_unavailable"),
+        (OutcomeUnknownError("crm went away"), "unknown"),
+        (RuntimeError(SECRET), "internal"),
+    ],
+)
+async def test_a_call_without_a_result_still_has_an_outcome_on_record(fault: Exception, outcome: str) -> None:
+    """security.md F1."""
+    bench = Bench(fail={"forward": fault})
+    with pytest.raises(GuardError) as caught:
+        await bench.pipeline().handle(a_call(), bench)
+    assert [(r.type, r.outcome) for r in bench.records][-1] == ("call.result", outcome)
+    assert SECRET not in f"{caught.value}{bench.records}"
+
+
+async def test_a_result_that_cannot_be_masked_is_withheld() -> None:
+    """masking.md §7: any exception in masking = result withheld."""
+    bench = Bench(fail={"mask": MaskingError("the engine failed")})
+    with pytest.raises(MaskingError):
+        await bench.pipeline().handle(a_call(), bench)
+    assert bench.records[-1].outcome == "masking_failed"
+
+
+async def test_a_result_that_cannot_be_recorded_is_withheld_and_the_error_says_that_it_ran() -> None:
+    """audit.md §7."""
+    bench = Bench(fail={"call.result": AuditUnavailableError("disk full")})
+    with pytest.raises(AuditUnavailableError, match="the call did run"):
+        await bench.pipeline().handle(a_call(), bench)
+
+
+async def test_an_approved_call_is_marked_and_recorded_before_its_bytes() -> None:
+    """decisions.md D26: T14, then call.forwarded, then bytes."""
+    bench = Bench()
+    run = a_run(bench)
+    bench.steps.clear()
+    answer = await bench.pipeline().run_approved(run, issue_permit("call_1", "apr_1"))
+    assert bench.steps == ["mark_sent", "call.forwarded", "forward", "mask", "call.result"]
+    assert answer.approval_id == "apr_1"
+
+
+async def test_an_approval_that_ran_out_sends_nothing() -> None:
+    """approvals.md T14."""
+    bench = Bench()
+    run = replace(a_run(bench), sends=False)
+    with pytest.raises(InternalError):
+        await bench.pipeline().run_approved(run, issue_permit("call_1", "apr_1"))
+    assert bench.forwarded == []
+
+
+async def test_an_approved_call_that_cannot_be_recorded_sends_nothing() -> None:
+    """decisions.md D26: if that append fails, nothing is sent."""
+    bench = Bench(fail={"call.forwarded": AuditUnavailableError("disk full")})
+    run = a_run(bench)
+    with pytest.raises(AuditUnavailableError):
+        await bench.pipeline().run_approved(run, issue_permit("call_1", "apr_1"))
+    assert bench.forwarded == []
+
+
+async def test_a_permit_is_for_one_call_and_for_once() -> None:
+    """architecture.md §2: a Permit is single use."""
+    permit = issue_permit("call_1", "rule")
+    with pytest.raises(InternalError):
+        permit.use("call_2")
+    permit.use("call_1")
+    with pytest.raises(InternalError):
+        permit.use("call_1")
+
+
+async def test_a_downstream_error_stays_an_error_and_is_masked() -> None:
+    """security.md S25: error.message and error.data."""
+    bench = Bench(answer=RawResult(error={"code": -32000, "message": SECRET}))
+    answer = await bench.pipeline().handle(a_call(), bench)
+    assert isinstance(answer, Answer)
+    assert answer.result is None
+    assert SECRET not in repr(answer)
+    assert bench.records[-1].outcome == "error"

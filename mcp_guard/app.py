@@ -116,6 +116,7 @@ async def open_guard(
         audit = await AuditLog.open(
             loaded.data_dir / "audit", keys, clock, ids, append_timeout_s=config.audit.append_timeout_s
         )
+        stack.push_async_callback(audit.close)
         holders = Holders(loaded.data_dir / "holders", ids)
         holders.open()
         stack.callback(holders.close)

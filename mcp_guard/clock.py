@@ -75,7 +75,7 @@ class FakeClock:
 
 
 class CountingIds:
-    """Predictable ids: prefix_00000000000000000000000001, …"""
+    """Predictable ids: prefix_00000000000000000000000001 and so on."""
 
     def __init__(self) -> None:
         self._n = 0

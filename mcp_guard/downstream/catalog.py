@@ -7,19 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mcp.shared.uri_template import InvalidUriTemplate, UriTemplate
 from pydantic import JsonValue
 
 from mcp_guard.canon import digest
+from mcp_guard.downstream.bounds import schema_fits
 from mcp_guard.downstream.listing import Listing
 from mcp_guard.downstream.names import RESERVED, check_servers, exposed_name
 from mcp_guard.downstream.remembered import Remembered
-from mcp_guard.downstream.schemas import ArgumentChecker, schema_fits
 from mcp_guard.downstream.server import ResolvedServer
 from mcp_guard.errors import GuardError, UnknownTargetError
 from mcp_guard.model import CallKind, JsonDict, Principal, Target, ToolFacts
+
+if TYPE_CHECKING:
+    from mcp_guard.downstream.schemas import ArgumentChecker
 
 FactsOf = Callable[[str, str, JsonDict], ToolFacts]
 """(server, the downstream's tool name, annotations) → facts."""
@@ -188,6 +191,8 @@ class Catalog:
             return
         checker = self._checkers.get(target.definition_digest)
         if checker is None:
+            from mcp_guard.downstream.schemas import ArgumentChecker
+
             checker = self._checkers[target.definition_digest] = ArgumentChecker(target.input_schema)
         checker.check(arguments)
 

@@ -116,7 +116,11 @@ class Link:
             OutcomeUnknownError: it was sent and no answer came.
         """
         pending = _Pending()
-        self._tasks.start_soon(self._perform, request, pending, timeout_s, progress)
+        try:
+            self._tasks.start_soon(self._perform, request, pending, timeout_s, progress)
+        except RuntimeError:
+            # The block of `open_link` has been left since the caller got this link.
+            raise self._failure(pending, "its session ended") from None
         try:
             await pending.done.wait()
         except anyio.get_cancelled_exc_class():

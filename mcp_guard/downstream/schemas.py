@@ -19,11 +19,9 @@ from pydantic import JsonValue
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
+from mcp_guard.downstream.bounds import children
 from mcp_guard.errors import InvalidArgumentsError
 from mcp_guard.model import JsonDict
-
-MAX_SCHEMA_NODES: Final = 5_000
-"""JSON values in one schema."""
 
 BUDGET_S: Final = 0.1
 """Time for one validation."""
@@ -112,32 +110,12 @@ class ArgumentChecker:
         return text
 
 
-def schema_fits(schema: JsonValue) -> bool:
-    """Whether a schema is an object within `MAX_SCHEMA_NODES`."""
-    if not isinstance(schema, dict):
-        return False
-    level: list[JsonValue] = [schema]
-    nodes = 0
-    while level:
-        nodes += len(level)
-        if nodes > MAX_SCHEMA_NODES:
-            return False
-        level = [child for item in level for child in _children(item)]
-    return True
-
-
-def _children(item: JsonValue) -> list[JsonValue]:
-    if isinstance(item, dict):
-        return list(item.values())
-    return item if isinstance(item, list) else []
-
-
 def _property_names(schema: JsonValue) -> Iterator[str]:
     if isinstance(schema, dict):
         properties = schema.get("properties")
         if isinstance(properties, dict):
             yield from properties
-    for child in _children(schema):
+    for child in children(schema):
         yield from _property_names(child)
 
 

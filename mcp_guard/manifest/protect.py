@@ -17,6 +17,7 @@ from urllib.parse import unquote
 from pydantic import JsonValue
 
 from mcp_guard.config.load import LoadedConfig
+from mcp_guard.config.secretfiles import FOLDER
 from mcp_guard.manifest.find import is_path
 
 _MAX_PATH = 4096
@@ -163,6 +164,7 @@ def guard_files(loaded: LoadedConfig) -> list[Path]:
         loaded.data_dir,
         loaded.path,
         loaded.folder / "guard.lock",
+        loaded.folder / FOLDER,
         *(loaded.folder / Path(name).expanduser() for name in names if is_path(name)),
         *loaded.files,
     ]

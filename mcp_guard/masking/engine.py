@@ -214,11 +214,11 @@ def _numbers(text: str) -> Iterator[Finding]:
 
 def _network(text: str) -> Iterator[Finding]:
     if "@" in text:
-        yield from _mails(text)
-        if "://" in text:
-            for match in _USERINFO.finditer(text):
-                if not is_stop_value(match["v"]):
-                    yield Finding(*match.span("v"), SECRET, "url")
+        logins = list(_USERINFO.finditer(text)) if "://" in text else []
+        for match in logins:
+            if not is_stop_value(match["v"]):
+                yield Finding(*match.span("v"), SECRET, "url")
+        yield from _mails(text, {match.end("v") for match in logins})
     if "%40" in text:
         yield from (Finding(*match.span(), "EMAIL", "email") for match in _PERCENT_MAIL.finditer(text))
     for match in _IPV4.finditer(text):
@@ -236,9 +236,11 @@ def _network(text: str) -> Iterator[Finding]:
                 yield Finding(*match.span(), "IP", "ipv6")
 
 
-def _mails(text: str) -> Iterator[Finding]:
+def _mails(text: str, hosts: set[int]) -> Iterator[Finding]:
     for match in _DOMAIN.finditer(text):
         at = match.start()
+        if at in hosts:
+            continue
         local = _LOCAL.search(text[max(0, at - 64) : at])
         if local:
             name = local[0].lstrip(".'{=&?#%$*!")

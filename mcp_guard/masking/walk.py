@@ -11,7 +11,7 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -257,5 +257,3 @@ def text_size(value: JsonValue, *, limit: int) -> int:
             stack.extend((part, mcp) for part in item)
     return total
 
-
-Step = Callable[[], None]

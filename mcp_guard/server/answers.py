@@ -70,6 +70,7 @@ def ticket(suspended: Suspended, *, call_id: str, target: Target | None) -> Json
     return {
         "content": [{"type": "text", "text": text}],
         "isError": True,
+        "resultType": "complete",  # demanded since 2026-07-28; older revisions drop it
         "_meta": {
             GUARD_META + "call": {"id": call_id, "approval": suspended.approval_id},
             GUARD_META + "approval": {
@@ -95,6 +96,7 @@ def refusal(error: GuardError, *, call_id: str) -> JsonDict:
     return {
         "content": [{"type": "text", "text": str(error)}],
         "isError": True,
+        "resultType": "complete",  # demanded since 2026-07-28; older revisions drop it
         "_meta": {GUARD_META + "call": {"id": call_id}, GUARD_META + "error": _error_data(error, call_id)},
     }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -67,6 +67,13 @@ def decision_of(**terms: object) -> Decision:
     return Decision(Effect.REQUIRE_APPROVAL, "prod-destructive", Risk.MEDIUM, ("destructive",), "p1", settled)
 
 
+async def eventually(check: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until `check` holds; at most 5 s. For what other tasks and processes commit."""
+    with anyio.fail_after(5):
+        while not await check():  # noqa: ASYNC110 - what is waited for happens in a file, not in an event
+            await anyio.sleep(0.005)
+
+
 @dataclass
 class TestFront:
     """A client. `answers` is what its user says, once asked."""
@@ -78,11 +85,13 @@ class TestFront:
     resumed: tuple[str, PromptAnswer | None] | None = None
     answer: Callable[[Prompt], PromptAnswer] | None = None
     asked: list[Prompt] = field(default_factory=list)
+    shown: anyio.Event = field(default_factory=anyio.Event)
     withdrawn: int = 0
     messages: list[str | None] = field(default_factory=list)
 
     async def ask(self, prompt: Prompt) -> PromptAnswer:
         self.asked.append(prompt)
+        self.shown.set()
         if self.answer is None:
             try:
                 await anyio.sleep_forever()
@@ -125,11 +134,16 @@ class Bench:
     today: Callable[[Decision], Decision] = lambda decision: decision
     """What the policy says when an approved call is checked again."""
     effects: list[JsonDict] = field(default_factory=list)
+    ran: list[str] = field(default_factory=list)
+    """Approval ids, one for each effect."""
     fail: Exception | None = None
     use_permit: bool = True
     gate: anyio.Event | None = None
     before_send: Callable[[], None] = lambda: None
     started: anyio.Event = field(default_factory=anyio.Event)
+    """Set when the executor is entered."""
+    sent: anyio.Event = field(default_factory=anyio.Event)
+    """Set by the first effect."""
 
     @asynccontextmanager
     async def guard(self, *, background: bool = True) -> AsyncIterator[Bench]:
@@ -173,6 +187,8 @@ class Bench:
             raise RuntimeError
         if self.use_permit:
             permit.use(run.call.call_id)
+        self.ran.append(run.approval_id)
+        self.sent.set()
         self.effects.append(run.views.for_downstream.value)
         if self.gate is not None:
             await self.gate.wait()
@@ -190,10 +206,12 @@ class Bench:
 
     async def until(self, approval_id: str, *states: str) -> str:
         """Wait until the request is in one of these states; at most 5 s."""
-        with anyio.fail_after(5):
-            while (state := await self.state(approval_id)) not in states:
-                await anyio.sleep(0.005)
-        return state
+
+        async def there() -> bool:
+            return await self.state(approval_id) in states
+
+        await eventually(there)
+        return await self.state(approval_id)
 
     async def sql(self, statement: str, *parameters: str | int) -> None:
         """What somebody with a shell can do to the file."""

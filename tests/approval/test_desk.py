@@ -17,7 +17,7 @@ from mcp_guard.errors import (
     UnknownApprovalError,
 )
 from mcp_guard.model import Answer, AskClient, Principal, Prompt, PromptAnswer, Risk, Suspended
-from tests.approval.bench import ALICE, BOB, LOCAL_ALICE, SECRET, Bench, TestFront, call_of, decision_of
+from tests.approval.bench import ALICE, BOB, LOCAL_ALICE, SECRET, Bench, TestFront, call_of, decision_of, eventually
 
 
 def yes(prompt: Prompt) -> PromptAnswer:
@@ -48,9 +48,12 @@ async def test_an_approval_from_elsewhere_runs_the_held_call_and_answers_it(tmp_
             got.append(await bench.ask(call_of(), decision=decision_of(hold_s=10)))
 
         group.start_soon(client)
-        with anyio.fail_after(5):
-            while not (pending := await bench.review.list_requests()):
-                await anyio.sleep(0.005)
+
+        async def asked() -> bool:
+            return bool(await bench.review.list_requests())
+
+        await eventually(asked)
+        pending = await bench.review.list_requests()
         await bench.review.decide(pending[0].row.id, "approve", LOCAL_ALICE)
     assert isinstance(got[0], Answer)
     assert got[0].approval_id == pending[0].row.id
@@ -75,7 +78,7 @@ async def test_a_form_answered_with_deny_refuses_and_blocks_the_same_call_for_te
     clock = FakeClock()
     front = TestFront(can_prompt=True, answer=lambda _p: PromptAnswer("deny", "not today"))
     async with Bench(tmp_path, clock=clock).guard() as bench:
-        with pytest.raises(ApprovalDeniedError, match="alice denied the request apr_.*: not today"):
+        with pytest.raises(ApprovalDeniedError, match=r"alice denied the request apr_.*: not today"):
             await bench.ask(call_of(), front, decision_of(hold_s=5))
         with pytest.raises(ApprovalDeniedError):
             await bench.ask(call_of())
@@ -122,8 +125,7 @@ async def test_the_form_is_withdrawn_when_somebody_else_decides(tmp_path: Path) 
 
         group.start_soon(client)
         with anyio.fail_after(5):
-            while not front.asked:
-                await anyio.sleep(0.005)
+            await front.shown.wait()
         await bench.review.decide(front.asked[0].approval_id, "approve", LOCAL_ALICE)
     assert isinstance(got[0], Answer)
     assert front.withdrawn == 1

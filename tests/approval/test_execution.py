@@ -43,7 +43,7 @@ FORGERIES = {
     ),
     "an unsigned statement": (
         "UPDATE approval SET state = 'approved', use_by_ns = 9000000000000000000 WHERE id = ?",
-        "INSERT INTO decision(approval, round, statement, signature) VALUES (?, 1, '{\"decision\":\"approve\"}', x'00')",
+        "INSERT INTO decision(approval, round, statement, signature) VALUES (?, 1, '{}', x'00')",
     ),
 }
 
@@ -167,9 +167,9 @@ async def test_without_audit_nothing_is_claimed_and_it_runs_when_audit_is_back(t
 async def test_what_an_execution_leaves_behind(
     tmp_path: Path,
     error: Exception,
-    use_permit: bool,
+    use_permit: bool,  # noqa: FBT001 - a column of the table
     state: str,
-    raised: type[GuardError],  # noqa: FBT001 - a column
+    raised: type[GuardError],
 ) -> None:
     """T16, T17: unknown unless it is provable; the fault is delivered and nothing is tried again."""
     async with Bench(tmp_path, fail=error, use_permit=use_permit).guard() as bench:
@@ -215,8 +215,7 @@ async def test_a_guard_that_stops_while_executing_says_unknown(tmp_path: Path) -
     async with bench.guard():
         approval_id = await approved(bench)
         with anyio.fail_after(5):
-            while not bench.effects:
-                await anyio.sleep(0.005)
+            await bench.sent.wait()
     async with Bench(tmp_path).guard() as later:
         assert await later.state(approval_id) == "unknown"
         with pytest.raises(OutcomeUnknownError):
@@ -293,4 +292,4 @@ async def test_live_calls_are_known_to_recovery(tmp_path: Path) -> None:
         live = await bench.desk.live_call_ids()
         await bench.review.cancel((await bench.review.list_requests())[0].row.id, ALICE.key)
         after = await bench.desk.live_call_ids()
-    assert (live, after) == ({call.call_id}, frozenset())
+    assert (live, after) == (frozenset({call.call_id}), frozenset())

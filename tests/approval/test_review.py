@@ -12,6 +12,7 @@ import pytest
 from mcp_guard.approval import statement
 from mcp_guard.approval.eligibility import Reviewer
 from mcp_guard.approval.rows import Request
+from mcp_guard.clock import FakeClock
 from mcp_guard.errors import (
     AlreadyDecidedError,
     ApprovalExpiredError,
@@ -20,7 +21,6 @@ from mcp_guard.errors import (
     UnknownApprovalError,
     UsageError,
 )
-from mcp_guard.clock import FakeClock
 from mcp_guard.model import Assurance, Suspended
 from tests.approval.bench import ALICE, BOB, LOCAL_ALICE, Bench, call_of, decision_of
 

@@ -11,7 +11,7 @@ from mcp_guard.downstream.catalog import Catalog, definition_digest
 from mcp_guard.downstream.listing import Listing
 from mcp_guard.downstream.remembered import Remembered
 from mcp_guard.downstream.server import ResolvedServer
-from mcp_guard.errors import ConfigError, UnknownTargetError
+from mcp_guard.errors import ConfigError, InvalidArgumentsError, UnknownTargetError
 from mcp_guard.keystore import KeyStore
 from mcp_guard.model import UNREVIEWED, CallKind, JsonDict, Principal, ToolFacts
 
@@ -150,3 +150,17 @@ def test_a_catalogue_of_another_command_or_a_damaged_one_is_not_used(tmp_path: P
     assert remembered.load(server("a")) is None
     (tmp_path / "blocked").write_text("a file where a folder should be")
     assert not Remembered(tmp_path / "blocked", KeyStore(tmp_path / "keys")).save(server("a"), Listing())
+
+
+def test_arguments_are_checked_against_the_schema_of_the_target() -> None:
+    """decisions.md D23: before a human is asked."""
+    cat = catalog(server("a"))
+    schema: JsonDict = {"type": "object", "required": ["x"]}
+    cat.update("a", Listing(tools=(tool("t", inputSchema=schema),)))
+    target = cat.resolve("a_t", ME)
+    cat.validate_arguments(target, {"x": 1})
+    for _ in range(2):
+        with pytest.raises(InvalidArgumentsError, match=r"required \(x\)"):
+            cat.validate_arguments(target, {})
+    assert cat.schema_of("a_t") == schema
+    assert cat.schema_of("t") is None

@@ -132,6 +132,14 @@ async def test_a_server_that_breaks_in_a_call_leaves_its_outcome_unknown(
     assert all(len(line) < 200 for line in log)
 
 
+async def test_a_link_that_was_left_sends_nothing(raw: Make, options: Options) -> None:
+    """A call may hold a link that its supervisor has just closed."""
+    async with open_link(raw(), options()) as link:
+        pass
+    with pytest.raises(DownstreamUnavailableError, match="nothing was sent"):
+        await call(link)
+
+
 async def test_unreadable_lines_are_counted_by_length_and_hash_only(
     raw: Make, options: Options, log: list[str]
 ) -> None:

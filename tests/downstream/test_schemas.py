@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from mcp_guard.downstream.schemas import BUDGET_S, ArgumentChecker, schema_fits
+from mcp_guard.downstream.bounds import schema_fits
+from mcp_guard.downstream.schemas import BUDGET_S, ArgumentChecker
 from mcp_guard.errors import InvalidArgumentsError
 from mcp_guard.model import JsonDict
 

@@ -126,5 +126,5 @@ def test_the_guards_own_files_are_data_configuration_lock_manifests_and_files_wi
     )
     path.chmod(0o600)
 
-    names = ["d", "guard.yaml", "guard.lock", "m.yaml", "n.yaml", "key"]
+    names = ["d", "guard.yaml", "guard.lock", "secrets", "m.yaml", "n.yaml", "key"]
     assert guard_files(load_config(path, {})) == [tmp_path / name for name in names]

@@ -15,10 +15,14 @@ async def test_a_block_that_raises_leaves_nothing_behind(tmp_path: Path) -> None
     db = await Database.open(tmp_path / "a.db")
     async with db.write() as tx:
         await tx.execute("CREATE TABLE t(x INTEGER) STRICT")
-    with pytest.raises(KeyError):
+
+    async def insert_and_fail() -> None:
         async with db.write() as tx:
             await tx.execute("INSERT INTO t VALUES (1)")
             raise KeyError
+
+    with pytest.raises(KeyError):
+        await insert_and_fail()
     async with db.read() as reader:
         rows = list(await reader.execute_fetchall("SELECT x FROM t"))
     await db.close()
@@ -31,8 +35,7 @@ async def test_a_second_writer_waits_and_then_gives_up_with_a_clear_error(tmp_pa
     second = await Database.open(tmp_path / "a.db")
     async with first.write():
         with pytest.raises(StoreUnavailableError, match="locked by another process"):
-            async with second.write():
-                pass
+            await second.write().__aenter__()
     await first.close()
     await second.close()
 

@@ -1,0 +1,136 @@
+"""`Masker`: the masking engine behind `mcp_guard.ports.MaskingPort`.
+
+Masking is pure: it returns the new vault entries and the pipeline stores them before the value leaves.
+Whatever goes wrong inside becomes a MaskingError with constant text, so nothing passes unmasked.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+from pydantic import JsonValue
+
+from mcp_guard.config.schema import MaskingConfig
+from mcp_guard.errors import MaskingError
+from mcp_guard.masking.apply import examine
+from mcp_guard.masking.arguments import derive
+from mcp_guard.masking.definitions import mask_definition, relax_schema
+from mcp_guard.masking.engine import Finding
+from mcp_guard.masking.placeholders import find_tokens
+from mcp_guard.masking.replace import Replacer, Verb
+from mcp_guard.masking.rules import SECRET_TYPES
+from mcp_guard.masking.walk import flat, leaves, rebuild, text_size
+from mcp_guard.model import Call, JsonDict, Masked, MaskedText, MaskNote, VaultEntry, Views
+
+MAX_TEXT = 16 * 1024 * 1024
+"""Characters of text in one value; above, the value is withheld (decisions.md D3)."""
+WORKER_TEXT = 256 * 1024
+"""Characters of text from which a worker thread masks."""
+_UNMASKABLE = MaskedText("[MASKED:error]")
+
+
+class Masker:
+    """Masks results, arguments, definitions and text by one configuration and one key of 32 bytes."""
+
+    def __init__(self, config: MaskingConfig, key: bytes) -> None:
+        self._config = config
+        self._key = key
+        self._allowed = frozenset(config.allow)
+        self._extra: list[Callable[[str], list[Finding]]] = []
+        if config.detectors:
+            from mcp_guard.masking.scrub import load_detectors
+
+            self._extra = load_detectors(config.detectors)
+
+    def __repr__(self) -> str:
+        return "Masker(…)"
+
+    def tokens_in(self, value: JsonValue) -> frozenset[str]:
+        """See `MaskingPort`."""
+        with_text = flat(leaves(value, mcp=False))
+        return frozenset(token for leaf in with_text for _, _, token in find_tokens(leaf.text))
+
+    def derive(self, call: Call, known: Mapping[str, VaultEntry]) -> Views:
+        """See `MaskingPort`."""
+        try:
+            return derive(call, known, self._config.arguments, self._replacer)
+        except Exception:  # noqa: BLE001 - named boundary: no text of an input leaves in an error
+            raise MaskingError("the arguments could not be masked; the call was not forwarded") from None
+
+    async def mask(self, value: JsonValue, *, scope: str, server: str) -> Masked:
+        """See `MaskingPort`."""
+        size = text_size(value, limit=MAX_TEXT)
+        if size > MAX_TEXT:
+            raise MaskingError(
+                "the answer holds more than 16 MiB of text; it is withheld", hint="ask the tool for less at a time"
+            )
+        replacer = self._replacer(scope, server, self._config.results.secrets, self._config.results.pii)
+        try:
+            if size > WORKER_TEXT:
+                return await anyio.to_thread.run_sync(_run, replacer, value)
+            made: list[JsonValue] = []
+            for _ in _steps(replacer, value, made):
+                await anyio.lowlevel.checkpoint()
+            return replacer.masked(made[0])
+        except Exception:  # noqa: BLE001 - named boundary: no text of an input leaves in an error
+            raise MaskingError("the answer could not be masked; it is withheld") from None
+
+    def text(self, text: str) -> MaskedText:
+        """See `MaskingPort`. Where masking fails the whole text is replaced (security.md F18)."""
+        replacer = self._replacer("", "", "remove", "remove")
+        try:
+            return MaskedText(str(_run(replacer, text).json.value))
+        except Exception:  # noqa: BLE001 - named boundary: no text of an input leaves in an error
+            return _UNMASKABLE
+
+    def announce(self, notes: tuple[MaskNote, ...]) -> str:
+        """See `MaskingPort`."""
+        if not notes or not self._config.announce:
+            return ""
+        counts: Counter[str] = Counter()
+        for note in notes:
+            counts[note.type] += note.count
+        kinds = ", ".join(f"{kind} ×{count}" for kind, count in sorted(counts.items()))
+        rules = ", ".join(sorted({note.rule for note in notes}))
+        off = "except values by masking.allow"
+        if set(counts) - SECRET_TYPES:
+            off = "turn off with masking.results.pii: off"
+        return f"masked {counts.total()}: {kinds}; rule {rules}; {off}"
+
+    def definition(self, value: JsonDict) -> JsonDict:
+        """Mask the strings of a tool, prompt or resource definition irreversibly; names and schemas keep working.
+
+        Raises:
+            MaskingError: the engine failed.
+        """
+        return mask_definition(value, self.text)
+
+    def relax_schema(self, schema: JsonDict) -> JsonDict:
+        """The output schema that a client is shown, so that placeholders fit it (decisions.md D12)."""
+        return relax_schema(schema)
+
+    def _replacer(self, scope: str, server: str, secrets: Verb, pii: Verb) -> Replacer:
+        return Replacer(self._key, scope, server, secrets=secrets, pii=pii, allowed=self._allowed, extra=self._extra)
+
+
+def _steps(replacer: Replacer, value: JsonValue, made: list[JsonValue]) -> Iterator[None]:
+    found = leaves(value)
+    yield
+    yield from examine(flat(found), replacer.apply)
+    for leaf in replacer.extra and flat(found):
+        replacer.apply_extra(leaf)
+        yield
+    made.append(rebuild(value, found))
+
+
+def _run(replacer: Replacer, value: JsonValue) -> Masked:
+    made: list[JsonValue] = []
+    for _ in _steps(replacer, value, made):
+        pass
+    return replacer.masked(made[0])
+
+

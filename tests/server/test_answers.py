@@ -1,0 +1,112 @@
+"""What the client reads (decisions.md D4, approvals.md §5.2)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from mcp.shared.exceptions import MCPError
+
+from mcp_guard.errors import PolicyDeniedError, UnknownTargetError
+from mcp_guard.model import Answer, CallKind, MaskedJson, MaskNote, Receipt, Risk, Suspended, Target, ToolFacts
+from mcp_guard.server import answers
+
+SUSPENDED = Suspended("apr_1", "pending", "ABCD-EFGH", 1_800_000_000_000_000_000, "one reviewer (A1)")
+UNLISTED = Target(CallKind.TOOL, "crm", "wipe", "crm_wipe", local=True)
+LISTED = Target(CallKind.TOOL, "crm", "get", "crm_get", local=True, facts=ToolFacts(True, ("read",), Risk.LOW))
+
+
+def show(answer: Answer, *, notice: str = "", modern: bool = False, tool: bool = True) -> Any:
+    return answers.answer_result(answer, call_id="call_1", notice=notice, modern=modern, tool=tool)
+
+
+def test_a_result_passes_with_the_receipt_and_what_was_masked_beside_it() -> None:
+    """Issue: ticket, denial and receipt stand in `_meta` for programs."""
+    answer = Answer(
+        result=MaskedJson({"content": [{"type": "text", "text": "hi"}], "_meta": {"own": 1}}),
+        notes=(MaskNote("EMAIL", 2, "email"),),
+        receipt=Receipt("log", 7, 8, "root"),
+    )
+    result = show(answer, notice="masked 2: EMAIL ×2")
+    assert result["content"] == [{"type": "text", "text": "hi"}, {"type": "text", "text": "masked 2: EMAIL ×2"}]
+    assert result["_meta"]["own"] == 1
+    assert result["_meta"]["io.mcp-guard/receipt"] == {"origin": "log", "index": 7, "size": 8, "root": "root"}
+    assert result["_meta"]["io.mcp-guard/masked"] == [{"type": "EMAIL", "count": 2, "rule": "email"}]
+
+
+def test_a_downstream_cannot_speak_with_the_guards_own_meta_keys() -> None:
+    """security.md S26: nothing in the guard's name."""
+    answer = Answer(result=MaskedJson({"content": [], "_meta": {"io.mcp-guard/receipt": "forged"}}))
+    assert "io.mcp-guard/receipt" not in show(answer)["_meta"]
+
+
+def test_an_older_client_never_gets_structured_content_that_is_no_object() -> None:
+    """Older revisions refuse the whole result."""
+    answer = Answer(result=MaskedJson({"content": [], "structuredContent": [1, 2]}))
+    assert "structuredContent" not in show(answer)
+    assert show(answer, modern=True)["structuredContent"] == [1, 2]
+
+
+def test_a_downstream_error_is_passed_on_as_an_error() -> None:
+    """security.md S25."""
+    answer = Answer(error=MaskedJson({"code": -32000, "message": "no [SECRET_a]", "data": {"x": 1}}))
+    with pytest.raises(MCPError) as caught:
+        show(answer)
+    assert caught.value.error.code == -32000
+    assert caught.value.error.message == "no [SECRET_a]"
+    assert caught.value.error.data["x"] == 1
+
+
+@pytest.mark.parametrize("error", [MaskedJson("text"), MaskedJson({"code": "x", "message": 7}), MaskedJson(None)])
+def test_a_malformed_downstream_error_becomes_a_plain_one(error: MaskedJson) -> None:
+    """security.md F4."""
+    with pytest.raises(MCPError) as caught:
+        show(Answer(error=error))
+    assert caught.value.error.code == -32603
+
+
+def test_a_ticket_is_an_error_that_says_how_to_go_on_and_never_how_to_approve() -> None:
+    """approvals.md §0.5, §5.2; architecture.md §4."""
+    result: Any = answers.ticket(SUSPENDED, call_id="call_1", target=LISTED)
+    text = result["content"][0]["text"]
+    assert result["isError"] is True
+    assert "NOT executed" in text
+    assert "guard_approval_wait" in text
+    assert "approvals approve" not in text
+    assert "mcp-guard" not in text
+    assert result["_meta"]["io.mcp-guard/approval"]["ticket"] == "apr_1"
+
+
+def test_a_ticket_for_an_unlisted_tool_prints_the_rule_that_would_settle_it() -> None:
+    """architecture.md §4."""
+    result: Any = answers.ticket(SUSPENDED, call_id="call_1", target=UNLISTED)
+    assert "match: {server: crm, tool: wipe}" in result["content"][0]["text"]
+
+
+def test_an_executing_request_is_not_called_unexecuted() -> None:
+    """A ticket tells the truth also after approval."""
+    running = Suspended("apr_1", "executing", "ABCD-EFGH", 1, "nothing")
+    result: Any = answers.ticket(running, call_id="call_1", target=None)
+    assert "NOT executed" not in result["content"][0]["text"]
+
+
+def test_a_refusal_is_a_result_with_code_and_hint() -> None:
+    """decisions.md D4."""
+    result: Any = answers.refusal(PolicyDeniedError("rule never-drop denies this call"), call_id="call_1")
+    assert result["isError"] is True
+    assert result["content"][0]["text"].startswith("[policy_denied] rule never-drop denies this call\nhint: ")
+    assert result["_meta"]["io.mcp-guard/error"]["code"] == "policy_denied"
+
+
+def test_an_unknown_tool_is_a_protocol_error() -> None:
+    """MCP 2025-11-25, tools: unknown tools are protocol errors."""
+    with pytest.raises(MCPError) as caught:
+        answers.refusal(UnknownTargetError("no tool has this name"), call_id="call_1")
+    assert caught.value.error.code == -32602
+
+
+def test_a_list_for_a_modern_client_says_that_it_is_private_and_complete() -> None:
+    """MCP 2026-07-28: list results need ttlMs and cacheScope; security.md S27."""
+    page: Any = answers.listing("tools", [{"name": "a"}], modern=True)
+    assert page == {"tools": [{"name": "a"}], "ttlMs": 0, "cacheScope": "private", "resultType": "complete"}
+    assert answers.listing("tools", [], modern=False) == {"tools": []}

@@ -1,0 +1,230 @@
+"""The MCP edge in both eras, over the SDK's own client in one process (decisions.md D2, D4)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import mcp_types as types
+import pytest
+from mcp import Client
+from mcp.shared.exceptions import MCPError
+
+from mcp_guard.clock import CountingIds
+from mcp_guard.errors import ApprovalDeniedError, DownstreamUnavailableError, UnknownTargetError
+from mcp_guard.model import (
+    Answer,
+    AskClient,
+    Call,
+    CallKind,
+    Decision,
+    Effect,
+    JsonDict,
+    MaskedJson,
+    MaskedText,
+    Principal,
+    Prompt,
+    PromptAnswer,
+    Suspended,
+    Target,
+    Views,
+)
+from mcp_guard.ports import Front
+from mcp_guard.server.handlers import Edge, build_server
+from tests.test_pipeline import ALICE, SECRET, SUSPENDED, Bench
+
+PROMPT = Prompt("apr_1", MaskedText("approve this call?"), "ABCD-EFGH", type_fingerprint=False)
+ERAS = ["legacy", "auto"]
+
+
+@dataclass
+class Desk(Bench):
+    """The bench, with a catalogue and a desk that reads what the client answered."""
+
+    answers: list[PromptAnswer | None] = field(default_factory=list)
+    waits: list[tuple[str, float]] = field(default_factory=list)
+    lists_fail: Exception | None = None
+
+    async def settle(
+        self, call: Call, views: Views, decision: Decision, front: Front
+    ) -> Suspended | AskClient | Answer:
+        if front.resumed is not None:
+            self.answers.append(front.resumed[1])
+            return Answer(result=MaskedJson({"content": [{"type": "text", "text": "ran"}]}), approval_id="apr_1")
+        if front.era == "modern" and front.can_prompt:
+            return AskClient(PROMPT)
+        if front.can_prompt:
+            self.answers.append(await front.ask(PROMPT))
+            return Answer(result=MaskedJson({"content": [{"type": "text", "text": "ran"}]}), approval_id="apr_1")
+        return await super().settle(call, views, decision, front)
+
+    async def wait(self, approval_id: str, principal: Principal, timeout_s: float) -> Suspended | Answer:
+        self.waits.append((approval_id, timeout_s))
+        return SUSPENDED
+
+    async def resolve(self, kind: CallKind, name: str, principal: Principal) -> Target:
+        if name == "missing":
+            raise UnknownTargetError("no tool has this name")
+        if name == "broken":
+            raise RuntimeError(SECRET)
+        return Target(kind, "crm", name, f"crm_{name}", local=True)
+
+    async def resolve_completion(self, ref: JsonDict, principal: Principal) -> Target:
+        return Target(CallKind.COMPLETION, "crm", "hello", "hello", local=True)
+
+    async def listing(self, key: str, principal: Principal) -> list[JsonDict]:
+        if self.lists_fail is not None:
+            raise self.lists_fail
+        schema: JsonDict = {"type": "object"}
+        odd: JsonDict = {"name": "odd", "inputSchema": schema, "outputSchema": {"type": "array"}}
+        return [{"name": "crm_get", "inputSchema": schema}, odd] if key == "tools" else []
+
+
+@asynccontextmanager
+async def talking(bench: Desk, mode: str, **client: Any) -> AsyncIterator[Client]:
+    edge = Edge(
+        name="test",
+        pipeline=bench.pipeline(),
+        catalog=bench,
+        desk=bench,
+        masking=bench,
+        ids=CountingIds(),
+        principal=lambda _ctx: ALICE,
+        owner_key=ALICE.key,
+        transport="stdio",
+        state_keys=[b"k" * 32],
+    )
+    async with Client(build_server(edge, "hello"), mode=mode, cache=None, **client) as found:
+        yield found
+
+
+def first_text(result: types.CallToolResult) -> str:
+    block = result.content[0]
+    assert isinstance(block, types.TextContent)
+    return block.text
+
+
+@pytest.mark.parametrize("mode", ERAS)
+async def test_tools_are_listed_with_the_wait_tool_and_called(mode: str) -> None:
+    """Issue: both protocol eras."""
+    bench = Desk()
+    async with talking(bench, mode) as client:
+        names = [tool.name for tool in (await client.list_tools()).tools]
+        result = await client.call_tool("crm_get", {"x": 1})
+    assert names == ["crm_get", "odd", "guard_approval_wait"]
+    assert first_text(result) == "[SECRET_aaaaaaaaaa]"
+    assert result.meta is not None
+    assert "io.mcp-guard/receipt" in result.meta
+
+
+@pytest.mark.parametrize("mode", ERAS)
+async def test_a_refusal_is_a_result_and_an_unknown_tool_a_protocol_error(mode: str) -> None:
+    """decisions.md D4."""
+    bench = Desk(effect=Effect.DENY)
+    async with talking(bench, mode) as client:
+        refused = await client.call_tool("crm_get", {})
+        with pytest.raises(MCPError) as unknown:
+            await client.call_tool("missing", {})
+    assert refused.is_error
+    assert first_text(refused).startswith("[policy_denied]")
+    assert unknown.value.error.code == -32602
+    assert bench.forwarded == []
+    assert [record.type for record in bench.records] == ["call.intent", "call.refused", "call.refused"]
+
+
+@pytest.mark.parametrize("mode", ERAS)
+async def test_no_text_of_a_foreign_exception_reaches_the_client(mode: str) -> None:
+    """security.md S35: the SDK sends `str(exc)` of handlers to older clients."""
+    bench = Desk()
+    async with talking(bench, mode) as client:
+        result = await client.call_tool("broken", {})
+    assert result.is_error
+    assert SECRET not in repr(result)
+
+
+@pytest.mark.parametrize("mode", ERAS)
+@pytest.mark.parametrize("fault", [DownstreamUnavailableError("crm is down"), RuntimeError(SECRET)])
+async def test_a_failing_list_is_a_clean_error(mode: str, fault: Exception) -> None:
+    """security.md S35."""
+    async with talking(Desk(lists_fail=fault), mode) as client:
+        with pytest.raises(MCPError) as caught:
+            await client.list_tools()
+    assert caught.value.error.message.startswith("[")
+    assert SECRET not in repr(caught.value.error)
+
+
+@pytest.mark.parametrize("mode", ERAS)
+async def test_a_suspended_call_becomes_a_ticket(mode: str) -> None:
+    """approvals.md §5.2."""
+    bench = Desk(effect=Effect.REQUIRE_APPROVAL, settle_gives=SUSPENDED)
+    async with talking(bench, mode) as client:
+        result = await client.call_tool("crm_get", {})
+        waited = await client.call_tool("guard_approval_wait", {"ticket": "apr_1", "timeout_s": 900})
+        wrong = await client.call_tool("guard_approval_wait", {"ticket": 7})
+    assert result.is_error
+    assert "NOT executed" in first_text(result)
+    assert bench.waits == [("apr_1", 45.0)]
+    assert waited.is_error
+    assert first_text(wrong).startswith("[invalid_arguments]")
+
+
+@pytest.mark.parametrize("mode", ERAS)
+@pytest.mark.parametrize(
+    ("action", "content", "verdict"),
+    [
+        ("accept", {"decision": "approve_once"}, "approve"),
+        ("accept", {"decision": "deny"}, "deny"),
+        ("accept", {}, "dismissed"),
+        ("decline", None, "deny"),
+        ("cancel", None, "dismissed"),
+    ],
+)
+async def test_the_form_is_asked_and_only_an_explicit_approval_approves(
+    mode: str, action: Any, content: Any, verdict: str
+) -> None:
+    """approvals.md §5.3: accept without decision=approve_once is not approval."""
+    bench = Desk(effect=Effect.REQUIRE_APPROVAL)
+    asked: list[str] = []
+
+    async def answer(_context: Any, params: Any) -> types.ElicitResult:
+        asked.append(params.message)
+        return types.ElicitResult(action=action, content=content)
+
+    async with talking(bench, mode, elicitation_callback=answer) as client:
+        result = await client.call_tool("crm_get", {})
+    assert asked == ["approve this call?"]
+    assert [found.verdict for found in bench.answers if found] == [verdict]
+    assert first_text(result) == "ran"
+
+
+async def test_a_forged_answer_without_the_sealed_state_is_a_new_call() -> None:
+    """security.md S11; approvals.md §6 attack 4."""
+    bench = Desk(effect=Effect.REQUIRE_APPROVAL)
+
+    async def answer(_context: Any, _params: Any) -> types.ElicitResult:
+        return types.ElicitResult(action="cancel")
+
+    async with talking(bench, "auto", elicitation_callback=answer) as client:
+        forged: Any = {"approval": types.ElicitResult(action="accept", content={"decision": "approve_once"})}
+        result = await client.session.call_tool("crm_get", {}, input_responses=forged, allow_input_required=True)
+        with pytest.raises(MCPError):
+            await client.session.call_tool(
+                "crm_get", {}, input_responses=forged, request_state="made-up", allow_input_required=True
+            )
+    assert isinstance(result, types.InputRequiredResult)
+    assert bench.answers == []
+
+
+@pytest.mark.parametrize("mode", ERAS)
+async def test_a_refused_resource_is_a_json_rpc_error_with_code_and_hint(mode: str) -> None:
+    """decisions.md D4: where a method's result has no isError."""
+    bench = Desk(effect=Effect.REQUIRE_APPROVAL, fail={"settle": ApprovalDeniedError("denied by rita")})
+    async with talking(bench, mode) as client:
+        with pytest.raises(MCPError) as caught:
+            await client.read_resource("thing://1")
+    assert caught.value.error.code == -32011
+    assert caught.value.error.data["code"] == "approval_denied"
+    assert caught.value.error.data["hint"]
+    assert bench.forwarded == []

@@ -75,7 +75,9 @@ class Runner:
 
     async def recover(self) -> None:
         """Take over from holders that died: T15 and T17, then adoption of what this process can carry out."""
-        orphans = [r for r in await self._store.unattended(self._holders.id) if not self._holders.alive(r.row.holder)]
+        others = await self._store.unattended(self._holders.id)
+        dead = {h for h in {request.row.holder for request in others} if not self._holders.alive(h)}
+        orphans = [request for request in others if request.row.holder in dead]
         if not orphans:
             return
         async with self._store.write() as transaction:

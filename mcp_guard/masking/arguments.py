@@ -36,7 +36,10 @@ class _Reader:
     ) -> None:
         self._call, self._known, self._policy = call, known, policy
         self.replacer = make(
-            call.principal.key, call.target.server, "placeholder" if policy.secrets == "placeholder" else "off", "placeholder"
+            call.principal.key,
+            call.target.server,
+            "placeholder" if policy.secrets == "placeholder" else "off",
+            "placeholder",
         )
         self.restored: dict[str, None] = {}
         self.refused: dict[str, None] = {}

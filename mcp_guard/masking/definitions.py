@@ -8,7 +8,9 @@ from pydantic import JsonValue
 
 from mcp_guard.model import JsonDict
 
-_UNTOUCHED = frozenset({"name", "uri", "uriTemplate", "required", "type", "$ref", "$schema", "$id", "pattern", "format"})
+_UNTOUCHED = frozenset(
+    {"name", "uri", "uriTemplate", "required", "type", "$ref", "$schema", "$id", "pattern", "format"}
+)
 _LEAF_LIMITS = frozenset(
     """format pattern enum const minLength maxLength minimum maximum exclusiveMinimum exclusiveMaximum multipleOf
     contentEncoding contentMediaType""".split()

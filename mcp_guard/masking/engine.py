@@ -51,9 +51,12 @@ _DOMAIN = re.compile(r"@(?:[\w\-]{1,63}\.){1,8}[^\W\d_][\w\-]{1,62}")
 _LOCAL = re.compile(r"[\w.!#$%&'*+=?^{}~\-]{1,64}\Z")
 _PERCENT_MAIL = re.compile(r"(?<![\w.+\-])[\w.+\-]{1,64}+%40(?:[A-Za-z0-9\-]{1,63}\.){1,8}[A-Za-z]{2,24}(?![\w\-])")
 _E164 = re.compile(r"(?<!\w)\+(?:\(\d{1,4}\)|\d)(?:[ .()\-]{0,2}\d){6,14}(?![\w])", re.ASCII)
-_PHONE_WORD = re.compile(r"phone|mobile|tel\b|fax|call|cell|whatsapp|contact|dial|number|reach|sms|ring\b", re.IGNORECASE)
+_PHONE_WORD = re.compile(
+    r"phone|mobile|tel\b|fax|call|cell|whatsapp|contact|dial|number|reach|sms|ring\b", re.IGNORECASE
+)
 _PHONE_AFTER = re.compile(
-    r"[a-z]{0,8}[^\w\x1f+(]{0,4}(?:[^\W\d_]{1,16}[^\w\x1f+(]{1,3}){0,5}(?P<v>[(\d][\d ().\-/]{5,17}\d)(?!\w)", re.IGNORECASE
+    r"[a-z]{0,8}[^\w\x1f+(]{0,4}(?:[^\W\d_]{1,16}[^\w\x1f+(]{1,3}){0,5}(?P<v>[(\d][\d ().\-/]{5,17}\d)(?!\w)",
+    re.IGNORECASE,
 )
 _DATE = re.compile(r"(?:19|20)\d\d[\-/.]|\d{1,2}[/.\-]\d{1,2}[/.\-](?:19|20)\d\d|\d{1,3}(?:\.\d{1,3}){3}\b")
 _SSN_WORD = re.compile(
@@ -202,7 +205,12 @@ def _numbers(text: str) -> Iterator[Finding]:
             value = match["v"]
             count = len(_NOT_DIGIT.sub("", value))
             plain = value.isdigit()
-            if 7 <= count <= 15 and not (plain and count > 11) and not _DATE.match(value) and value.count("(") == value.count(")"):  # noqa: PLR2004, E501 - ITU E.164
+            if (
+                7 <= count <= 15
+                and not (plain and count > 11)
+                and not _DATE.match(value)
+                and value.count("(") == value.count(")")
+            ):  # noqa: PLR2004, E501 - ITU E.164
                 if plain and word[0].lower() in ("number", "call", "contact"):
                     continue
                 yield Finding(*match.span("v"), "PHONE", "context")

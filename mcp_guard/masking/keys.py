@@ -21,7 +21,9 @@ _NOT_SECRET_LAST = frozenset(
     in ttl version max min used usage policy rule rules format field label required enabled status hint cursor
     endpoint scheme method algorithm reset index budget cost price""".split()
 )
-_NOT_SECRET = frozenset("max min total completion prompt progress next page continuation cancellation csrf public".split())
+_NOT_SECRET = frozenset(
+    "max min total completion prompt progress next page continuation cancellation csrf public".split()
+)
 _PII = {
     "EMAIL": "email mail emailaddress e mail|email address|user email",
     "PHONE": "phone telephone mobile cell cellphone fax msisdn phonenumber|phone number|mobile number",

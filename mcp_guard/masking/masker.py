@@ -7,7 +7,7 @@ Whatever goes wrong inside becomes a MaskingError with constant text, so nothing
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import anyio
 import anyio.lowlevel
@@ -36,15 +36,22 @@ _UNMASKABLE = MaskedText("[MASKED:error]")
 class Masker:
     """Masks results, arguments, definitions and text by one configuration and one key of 32 bytes."""
 
-    def __init__(self, config: MaskingConfig, key: bytes) -> None:
+    def __init__(self, config: MaskingConfig, key: bytes, *, secrets: Sequence[str] = ()) -> None:
+        """Bind a configuration.
+
+        Args:
+            config: The `masking` block.
+            key: 32 bytes; placeholders hang on it.
+            secrets: Exact values that are masked wherever they occur: the references that the configuration resolved.
+        """
         self._config = config
         self._key = key
         self._allowed = frozenset(config.allow)
-        self._extra: list[Callable[[str], list[Finding]]] = []
+        self._extra: list[Callable[[str], list[Finding]]] = [exact_values(secrets)] if secrets else []
         if config.detectors:
             from mcp_guard.masking.scrub import load_detectors
 
-            self._extra = load_detectors(config.detectors)
+            self._extra += load_detectors(config.detectors)
 
     def __repr__(self) -> str:
         return "Masker(…)"
@@ -117,6 +124,21 @@ class Masker:
         return Replacer(self._key, scope, server, secrets=secrets, pii=pii, allowed=self._allowed, extra=self._extra)
 
 
+def exact_values(secrets: Sequence[str]) -> Callable[[str], list[Finding]]:
+    """A detector for values that are secret by where they come from, whatever they look like."""
+
+    def detect(text: str) -> list[Finding]:
+        found = []
+        for secret in secrets:
+            at = text.find(secret)
+            while at >= 0:
+                found.append(Finding(at, at + len(secret), "SECRET", "configured"))
+                at = text.find(secret, at + len(secret))
+        return found
+
+    return detect
+
+
 def _steps(replacer: Replacer, value: JsonValue, made: list[JsonValue]) -> Iterator[None]:
     found = leaves(value)
     yield
@@ -132,5 +154,3 @@ def _run(replacer: Replacer, value: JsonValue) -> Masked:
     for _ in _steps(replacer, value, made):
         pass
     return replacer.masked(made[0])
-
-

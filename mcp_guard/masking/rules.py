@@ -17,6 +17,7 @@ TYPES = (
     "PERSON",
     "ADDRESS",
     "DOB",
+    "PII",
 )
 
 _TOKENS = """

@@ -256,4 +256,3 @@ def text_size(value: JsonValue, *, limit: int) -> int:
         elif isinstance(item, list):
             stack.extend((part, mcp) for part in item)
     return total
-

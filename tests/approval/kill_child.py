@@ -15,11 +15,12 @@ from mcp_guard.ports import ApprovedRun
 from tests.approval.bench import LOCAL_ALICE, Bench
 
 
-async def execute(effects: int, run: ApprovedRun, permit: Permit) -> Answer:
+async def execute(effects: int, ready: Connection, run: ApprovedRun, permit: Permit) -> Answer:
     if not await run.mark_sent():
         raise RuntimeError
     permit.use(run.call.call_id)
     os.write(effects, f"{run.approval_id}\n".encode())
+    ready.send("effect")
     await anyio.sleep(0.001)
     return Answer(result=MaskedJson({"content": []}))
 
@@ -28,7 +29,7 @@ async def work(folder: Path, ready: Connection) -> None:
     effects = os.open(folder / "effects", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     bench = Bench(folder, clock=SystemClock())
     async with bench.parts(), anyio.create_task_group() as group:
-        await group.start(bench.desk.run, partial(execute, effects))
+        await group.start(bench.desk.run, partial(execute, effects, ready))
         ready.send("ready")
         await anyio.sleep_forever()
 

@@ -19,8 +19,10 @@ from mcp_guard.errors import (
     InternalError,
     MaskingError,
     OutcomeUnknownError,
+    StoreUnavailableError,
 )
 from mcp_guard.model import Answer, Assurance, Decision, Effect, Suspended
+from mcp_guard.system import FileLock
 from tests.approval.bench import ALICE, LOCAL_ALICE, SECRET, Bench, call_of, decision_of
 
 
@@ -293,3 +295,20 @@ async def test_live_calls_are_known_to_recovery(tmp_path: Path) -> None:
         await bench.review.cancel((await bench.review.list_requests())[0].row.id, ALICE.key)
         after = await bench.desk.live_call_ids()
     assert (live, after) == (frozenset({call.call_id}), frozenset())
+
+
+async def test_a_store_that_fails_stops_nothing_but_the_round(tmp_path: Path) -> None:
+    """S5, security.md F11: while the store is locked nothing runs, afterwards it does."""
+    async with Bench(tmp_path).guard(background=False) as bench, anyio.create_task_group() as group:
+        approval_id = await approved(bench)
+        lock = FileLock(bench.db.path.with_name("approvals.db.lock"))
+        assert lock.try_acquire()
+        await group.start(bench.desk.run, bench.execute)
+        with pytest.raises(StoreUnavailableError):
+            await bench.ask(call_of({"table": "other"}))
+        held = list(bench.effects)
+        lock.release()
+        await bench.until(approval_id, "completed")
+        group.cancel_scope.cancel()
+    assert held == []
+    assert len(bench.effects) == 1

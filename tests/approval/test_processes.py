@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import random
 from collections import Counter
+from functools import partial
 from multiprocessing.context import BaseContext
 from pathlib import Path
 
@@ -31,11 +32,13 @@ def processes() -> BaseContext:
     return context
 
 
-def kill_once(processes: BaseContext, folder: Path, after_s: float) -> None:
+def kill_once(processes: BaseContext, folder: Path, after_s: float, *, wait_for_effect: bool) -> None:
     here, there = multiprocessing.Pipe()
     child = processes.Process(target=kill_child.main, args=(folder, there))  # type: ignore[attr-defined]
     child.start()
     here.recv()
+    if wait_for_effect:
+        here.poll(2)
     child.join(after_s)
     child.kill()
     child.join()
@@ -53,8 +56,10 @@ async def test_no_call_runs_twice_however_often_the_guard_is_killed(tmp_path: Pa
             await bench.review.decide(got.approval_id, "approve", LOCAL_ALICE)
             ids.append(got.approval_id)
     chance = random.Random(7)  # noqa: S311 - when to kill
-    for _ in range(KILLS):
-        await anyio.to_thread.run_sync(kill_once, processes, tmp_path, chance.uniform(0.0, 0.3))
+    for number in range(KILLS):
+        at_effect = number % 4 == 0
+        kill = partial(kill_once, wait_for_effect=at_effect)
+        await anyio.to_thread.run_sync(kill, processes, tmp_path, chance.uniform(0.0, 0.02 if at_effect else 0.2))
     async with Bench(tmp_path, clock=SystemClock()).guard() as last:
         states = {approval_id: await last.until(approval_id, *set(State) - LIVE) for approval_id in ids}
     effects = Counter((tmp_path / "effects").read_text().split()) + Counter(last.ran)

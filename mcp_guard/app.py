@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sys
@@ -17,6 +18,7 @@ from mcp.server.lowlevel import NotificationOptions
 
 from mcp_guard import logs, system
 from mcp_guard.approval.desk import ApprovalDesk, DeskSettings
+from mcp_guard.approval.execution import Recheck
 from mcp_guard.approval.holders import Holders
 from mcp_guard.approval.store import ApprovalStore
 from mcp_guard.audit.log import AuditLog
@@ -29,12 +31,12 @@ from mcp_guard.downstream.catalog import Catalog, FactsOf
 from mcp_guard.downstream.pool import Pool
 from mcp_guard.downstream.remembered import Remembered
 from mcp_guard.downstream.server import ResolvedServer
-from mcp_guard.errors import ConfigError
+from mcp_guard.errors import ConfigError, QuarantinedError
 from mcp_guard.keystore import KeyStore
 from mcp_guard.manifest.find import Shelf
 from mcp_guard.manifest.protect import OwnFiles, guard_files
 from mcp_guard.masking.masker import Masker
-from mcp_guard.model import JsonDict, Principal, RawArguments, Target
+from mcp_guard.model import Call, CallKind, Decision, JsonDict, Principal, RawArguments, Target, Views
 from mcp_guard.pipeline import Pipeline
 from mcp_guard.policy.decide import Policy
 from mcp_guard.ports import CheckArguments
@@ -89,6 +91,7 @@ async def serve(loaded: LoadedConfig, options: ServeOptions) -> None:
         AuditUnavailableError, StoreUnavailableError: the data folder is not usable.
     """
     system.no_core_dumps()
+    logs.watch_loop(asyncio.get_running_loop())
     mode = _mode(loaded.config, options)
     async with open_guard(loaded, options, mode=mode) as guard:
         if options.http is None:
@@ -137,7 +140,7 @@ async def open_guard(
             ids=ids,
             holders=holders,
             audit=audit,
-            recheck=policy.decide,
+            recheck=_recheck(catalog, policy),
             mask=masker.text,
             settings=DeskSettings(
                 mode=mode,
@@ -367,6 +370,20 @@ def environment_of(config: GuardConfig, server: str) -> str:
     """The environment of a server: its own, else that of the configuration."""
     found = config.servers.get(server)
     return found.environment if found and found.environment else config.environment
+
+
+def _recheck(catalog: Catalog, policy: Policy) -> Recheck:
+    """Judge a stored call again before it runs: same tool, same server, today's policy (approvals.md S10)."""
+
+    def recheck(call: Call, views: Views) -> Decision:
+        if call.target.kind is CallKind.TOOL:
+            now = catalog.resolve(call.target.exposed, call.principal)
+            seen, then = (now.definition_digest, now.server_identity), call.target
+            if seen != (then.definition_digest, then.server_identity):
+                raise QuarantinedError("the tool is not the one that was approved")
+        return policy.decide(call, views)
+
+    return recheck
 
 
 def _checker(catalog: Catalog) -> CheckArguments:

@@ -101,7 +101,7 @@ class _Masking:
     def _text(self, text: str) -> str:
         try:
             return self._mask(text)
-        except Exception:  # noqa: BLE001 - named boundary: a log line that cannot be masked is dropped, not passed
+        except Exception:  # noqa: BLE001 - judged, see the lines around
             return "[MASKED:error]"
 
     def _value(self, value: object, depth: int) -> object:
@@ -136,7 +136,7 @@ class _Bridge(logging.Handler):
         log = structlog.get_logger()
         try:
             message = record.getMessage()
-        except Exception:  # noqa: BLE001 - named boundary: arguments of a library that do not fit its format
+        except Exception:  # noqa: BLE001 - judged, see the lines around
             message = "a message that could not be formatted"
         name = record.levelname.lower() if record.levelno <= logging.ERROR else "error"
         method = getattr(log, name, log.warning)
@@ -144,12 +144,12 @@ class _Bridge(logging.Handler):
 
 
 def _warning(
-    _message: Warning | str,
+    message: Warning | str,  # noqa: ARG001 - judged, see the lines around
     category: type[Warning],
     filename: str,
     lineno: int,
-    _file: TextIO | None = None,
-    _line: str | None = None,
+    file: TextIO | None = None,  # noqa: ARG001 - judged, see the lines around
+    line: str | None = None,  # noqa: ARG001 - judged, see the lines around
 ) -> None:
     structlog.get_logger().warning("warning", error=category.__name__, at=[f"{Path(filename).name}:{lineno}"])
 

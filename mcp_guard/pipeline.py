@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import lru_cache
 
 import anyio
 import structlog
@@ -57,6 +58,8 @@ class Pipeline:
         downstreams: Downstreams,
     ) -> None:
         self._masking = masking
+        # Names of tools and clients come back with every call.
+        self._label = lru_cache(maxsize=512)(masking.text)
         self._vault = vault
         self._check_arguments = check_arguments
         self._policy = policy
@@ -83,7 +86,7 @@ class Pipeline:
         async with self._refusals_recorded(call):
             views = await self._derive(call)  # (1)
             decision = self._policy.decide(call, views)  # (2)
-            await self._audit.append(records.intent(call, views, decision, self._masking.text))  # (3)
+            await self._audit.append(records.intent(call, views, decision, self._label))  # (3)
             step = await self._permit(call, views, decision, front)  # (4)
         if isinstance(step, Permit):
             return await self._carry_out(call, views, step, progress=self._progress_to(front))  # (5) (6) (7)

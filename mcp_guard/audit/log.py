@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import anyio
@@ -258,24 +258,23 @@ class AuditLog:
     async def _commit(self, batch: list[_Pending]) -> None:
         """Write what is new of a batch, together with what the log has to say of itself."""
         shard = self._open_shard()
-        keys = {key for pending in batch if (key := pending.prepared.once_key) is not None}
-        known = await shard.stored(keys)
-        own = self._own_records()
-        fresh: list[_Pending] = []
-        twins: list[_Pending] = []
-        claimed = set(known)
-        for pending in batch:
-            key = pending.prepared.once_key
-            (twins if key in claimed else fresh).append(pending)
-            if key is not None:
-                claimed.add(key)
-        if own or fresh:
-            receipts = await shard.commit([*own, *(pending.prepared for pending in fresh)])
+        known: dict[tuple[str, str], Receipt] = {}
+        while True:
+            own = self._own_records()
+            fresh, twins = _split(batch, known)
+            if not own and not fresh:
+                break
+            keys = [key for pending in fresh if (key := pending.prepared.once_key) is not None]
+            written = await shard.commit([*own, *(pending.prepared for pending in fresh)], unless=keys)
+            if isinstance(written, dict):
+                known |= written  # rare: a call that came back; write the rest without it
+                continue
             self._committed(shard, own)
-            for pending, receipt in zip(fresh, receipts[len(own) :], strict=True):
+            for pending, receipt in zip(fresh, written[len(own) :], strict=True):
                 pending.settle(receipt)
                 if pending.prepared.once_key is not None:
                     known[pending.prepared.once_key] = receipt
+            break
         for pending in twins:
             if (key := pending.prepared.once_key) is not None:
                 pending.settle(known[key])
@@ -375,6 +374,21 @@ class AuditLog:
             self._shard = None
         self._slot.release()
         self._finished.set()
+
+
+def _split(
+    batch: Sequence[_Pending], known: Mapping[tuple[str, str], Receipt]
+) -> tuple[list[_Pending], list[_Pending]]:
+    """What is to be written, and what exists or is in the same batch before."""
+    fresh: list[_Pending] = []
+    twins: list[_Pending] = []
+    claimed = set(known)
+    for pending in batch:
+        key = pending.prepared.once_key
+        (twins if key in claimed else fresh).append(pending)
+        if key is not None:
+            claimed.add(key)
+    return fresh, twins
 
 
 def _previous(shard: Shard) -> dict[str, JsonValue]:

@@ -18,6 +18,7 @@ from mcp_guard.audit.schema import STATEMENTS, uri_of
 from mcp_guard.audit.tree import Tile, Tree, leaf_hash
 from mcp_guard.errors import AuditUnavailableError
 from mcp_guard.model import Receipt
+from mcp_guard.storage.hop import HopConnection, in_one_hop
 from mcp_guard.system import write_new_private
 
 _VERIFY_HINT = "run `mcp-guard audit verify`; it names the first bad record"
@@ -69,7 +70,7 @@ class Shard:
         if create:
             _create(path)
         # "rw", not "rwc": a file that was removed must not come back empty.
-        db = await aiosqlite.connect(uri_of(path, "rw"), uri=True, isolation_level=None)
+        db = await aiosqlite.connect(uri_of(path, "rw"), uri=True, isolation_level=None, factory=HopConnection)
         try:
             for pragma in ("busy_timeout=2000", "journal_mode=WAL", "synchronous=FULL", "cell_size_check=ON"):
                 await db.execute_fetchall(f"PRAGMA {pragma}")
@@ -84,47 +85,32 @@ class Shard:
         with contextlib.suppress(sqlite3.Error, ValueError):
             await self._db.close()
 
-    async def stored(self, keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Receipt]:
-        """Receipts of the records that exist with these (call_id, type)."""
-        wanted = list(keys)
-        if not wanted:
-            return {}
-        query = (
-            "SELECT r.call_id, r.type, r.idx, (SELECT note FROM ckpt WHERE size > r.idx ORDER BY size LIMIT 1) "
-            "FROM json_each(?) j JOIN rec r ON r.call_id = json_extract(j.value, '$[0]') "
-            "AND r.type = json_extract(j.value, '$[1]') ORDER BY r.idx DESC"
-        )
-        rows = await self._db.execute_fetchall(query, (json.dumps(wanted),))
-        return {(call_id, kind): _receipt(parse(note), idx) for call_id, kind, idx, note in rows}
-
     async def last_ts(self) -> int:
         """Wall microseconds of the last record, 0 when there is none."""
         rows = await self._db.execute_fetchall("SELECT ts FROM rec ORDER BY idx DESC LIMIT 1")
         return next((int(row[0]) for row in rows), 0)
 
-    async def commit(self, records: Sequence[Prepared]) -> list[Receipt]:
+    async def commit(
+        self, records: Sequence[Prepared], unless: Iterable[tuple[str, str]] = ()
+    ) -> list[Receipt] | dict[tuple[str, str], Receipt]:
         """Write a batch and its checkpoint; returns once they are durable.
+
+        Args:
+            records: In the order in which they get their places.
+            unless: Keys (call_id, type). Where records with some of these exist, nothing is written.
+
+        Returns:
+            A receipt for each record; or, by key, the receipts of those that exist.
 
         Raises:
             AuditUnavailableError: the file was removed or replaced.
             sqlite3.Error, OSError: it may or may not have been stored; close and open again before going on.
         """
         self._check_files()
-        batch = self._plan(records)
-        db = self._db
-        await db.execute("BEGIN IMMEDIATE")
-        try:
-            await db.executemany("INSERT INTO rec VALUES (?,?,?,?,?,?,?,?,?,?)", batch.records)
-            if batch.payloads:
-                await db.executemany("INSERT INTO payload VALUES (?,?,?,?)", batch.payloads)
-            if batch.tiles:
-                await db.executemany("INSERT INTO tile VALUES (?,?,?)", batch.tiles)
-            await db.execute("INSERT INTO ckpt VALUES (?,?)", (batch.head.size, batch.note))
-            await db.execute("COMMIT")
-        except BaseException:
-            with contextlib.suppress(sqlite3.Error, ValueError):
-                await db.execute("ROLLBACK")
-            raise
+        batch, wanted = self._plan(records), list(unless)
+        known = await in_one_hop(self._db, lambda db: _stored(db, wanted) or _write(db, batch))
+        if known:
+            return known
         # Again after the commit: what was written into an unlinked file is not acknowledged.
         self._check_files()
         first = self._tree.size
@@ -164,6 +150,34 @@ class Shard:
         if not same or (self._wal_identity is not None and wal_now != self._wal_identity):
             raise AuditUnavailableError("the log file was removed or replaced while in use", hint=_VERIFY_HINT)
         self._wal_identity = wal_now
+
+
+def _stored(db: sqlite3.Connection, keys: list[tuple[str, str]]) -> dict[tuple[str, str], Receipt]:
+    """Receipts of the records that exist with these (call_id, type)."""
+    if not keys:
+        return {}
+    query = (
+        "SELECT r.call_id, r.type, r.idx, (SELECT note FROM ckpt WHERE size > r.idx ORDER BY size LIMIT 1) "
+        "FROM json_each(?) j JOIN rec r ON r.call_id = json_extract(j.value, '$[0]') "
+        "AND r.type = json_extract(j.value, '$[1]') ORDER BY r.idx DESC"
+    )
+    rows = db.execute(query, (json.dumps(keys),)).fetchall()
+    return {(call_id, kind): _receipt(parse(note), idx) for call_id, kind, idx, note in rows}
+
+
+def _write(db: sqlite3.Connection, batch: _Batch) -> dict[tuple[str, str], Receipt]:
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        db.executemany("INSERT INTO rec VALUES (?,?,?,?,?,?,?,?,?,?)", batch.records)
+        db.executemany("INSERT INTO payload VALUES (?,?,?,?)", batch.payloads)
+        db.executemany("INSERT INTO tile VALUES (?,?,?)", batch.tiles)
+        db.execute("INSERT INTO ckpt VALUES (?,?)", (batch.head.size, batch.note))
+        db.execute("COMMIT")
+    except BaseException:
+        with contextlib.suppress(sqlite3.Error):
+            db.execute("ROLLBACK")
+        raise
+    return {}
 
 
 def _identity(path: Path) -> tuple[int, int]:

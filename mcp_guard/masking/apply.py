@@ -31,7 +31,7 @@ def examine(found: Iterable[Leaf], report: Report) -> Iterator[None]:
         known = by_name(leaf)
         if known:
             report(leaf, [known])
-        elif leaf.number is None and len(leaf.text) > 3:  # noqa: PLR2004 - nothing is that short
+        elif leaf.number is None and len(leaf.text) > 3:  # noqa: PLR2004 - a size that the line itself explains
             if len(leaf.text) > STEP:
                 collected: list[Finding] = []
                 yield from long_scan(leaf.text, collected)
@@ -43,7 +43,7 @@ def examine(found: Iterable[Leaf], report: Report) -> Iterator[None]:
                 yield
             batch.append(leaf)
             size += len(leaf.text) + len(_GLUE)
-        elif leaf.number is not None and len(leaf.text) >= 12:  # noqa: PLR2004 - shortest card number
+        elif leaf.number is not None and len(leaf.text) >= 12:  # noqa: PLR2004 - a size that the line itself explains
             _report(leaf, [f for f in scan(leaf.text) if f.type == "CREDIT_CARD"], report)
     _examine_batch(batch, report)
     yield

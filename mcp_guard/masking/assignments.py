@@ -15,19 +15,24 @@ _REST = re.compile(
     r"(?P<k>[\w.\-]{0,40}+)(?P<c>\\{0,3}[\"'\]]){0,2}[ \t]{0,4}(?P<s>=>|:=|={1,3}|:|[ \t])[ \t]{0,4}"
     r"(?:(?P<e>\\{1,3})\"(?P<eq>[^\"\\\n\x1f]{1,1024})\\"
     r"|\"(?P<dq>(?:[^\"\\\n\x1f]|\\.){1,1024}+)\"|'(?P<sq>(?:[^'\\\n\x1f]|\\.){1,1024}+)'|`(?P<bq>[^`\n\x1f]{1,1024}+)`"
-    r"|(?P<v>[^\s\"'`,;<>{}()\[\]\\\x1f]{4,2048}+)(?P<after>[(\[]?))"
+    r"|(?P<v>[^\s\"'`,;<>{}()\[\]\\\x1f]{4,512}+)(?P<after>[(\[]?))"
 )
 _SCHEME = re.compile(r"\b(?:bearer|basic|token|apikey)[ \t]{1,3}(?P<v>[A-Za-z0-9+/_.=\-~]{12,4096}+)", re.IGNORECASE)
+_VALUE_END = re.compile(r"[^\s\"'`,;<>{}()\[\]\\\x1f]*+")
 _ENV = re.compile(r"(?:^|[\s;&\"'?])(?:export )?[A-Z][A-Z0-9_]{2,60}=\Z")
 _YAML = re.compile(r"(?:^|\n)[ \t]*(?:- )?[\w.\-]{1,60}[ \t]*[:=][ \t]*\Z")
 _GENERIC_LEAST = 16
 
 
+def lower(text: str) -> str:
+    """Lower case of the same length, so that offsets stay (some capitals become two characters)."""
+    low = text.lower()
+    return low if len(low) == len(text) else "".join(c.lower() if len(c.lower()) == 1 else c for c in text)
+
+
 def assignments(text: str) -> Iterator[tuple[int, int, str]]:
     """Yield (start, end, rule) of values whose names say that they are secrets."""
-    low = text.lower()
-    if len(low) != len(text):
-        low = "".join(char.lower() if len(char.lower()) == 1 else char for char in text)
+    low = lower(text)
     done = 0
     for word in _KEYWORD.finditer(low):
         if word.start() < done:
@@ -51,7 +56,7 @@ def _judge(text: str, word: re.Match[str], rest: re.Match[str]) -> tuple[int, in
     value = rest[group]
     if keys.hint(name) != SECRET:
         generic = name.lower().endswith(("key", "signature", "session")) and len(value) >= _GENERIC_LEAST
-        if not generic or not looks_random(value) or value.count("/") > 3 or _is_id(value):  # noqa: PLR2004 - a path
+        if not generic or not looks_random(value) or value.count("/") > 3 or _is_id(value):  # noqa: PLR2004 - a size that the line itself explains
             return None
     quoted = group != "v"
     if rest["s"].isspace() and not (quoted or name.startswith("--")):
@@ -60,7 +65,10 @@ def _judge(text: str, word: re.Match[str], rest: re.Match[str]) -> tuple[int, in
         good = keys.accepts_in_text(name, value, quoted=True)
     else:
         good = not rest["after"] and _bare(text, name, value, rest)
-    return rest.span(group) if good else None
+    if not good:
+        return None
+    end = rest.end(group)
+    return rest.start(group), end if quoted else _VALUE_END.match(text, end).end()  # type: ignore[union-attr]
 
 
 def _bare(text: str, name: str, value: str, rest: re.Match[str]) -> bool:

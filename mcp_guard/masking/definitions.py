@@ -12,8 +12,21 @@ _UNTOUCHED = frozenset(
     {"name", "uri", "uriTemplate", "required", "type", "$ref", "$schema", "$id", "pattern", "format"}
 )
 _LEAF_LIMITS = frozenset(
-    """format pattern enum const minLength maxLength minimum maximum exclusiveMinimum exclusiveMaximum multipleOf
-    contentEncoding contentMediaType""".split()
+    [
+        "format",
+        "pattern",
+        "enum",
+        "const",
+        "minLength",
+        "maxLength",
+        "minimum",
+        "maximum",
+        "exclusiveMinimum",
+        "exclusiveMaximum",
+        "multipleOf",
+        "contentEncoding",
+        "contentMediaType",
+    ]
 )
 _BRANCHES = ("anyOf", "oneOf", "allOf", "prefixItems")
 _SINGLE = ("items", "additionalProperties", "not", "if", "then", "else", "contains", "propertyNames")

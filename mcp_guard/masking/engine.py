@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from mcp_guard.masking import keys
-from mcp_guard.masking.assignments import assignments
+from mcp_guard.masking.assignments import assignments, lower
 from mcp_guard.masking.rules import ANCHORED, DIRECT, PRIVATE_KEY, SECRET, STRICT_BODY, TOKEN_RULES
 from mcp_guard.masking.validators import entropy, iban_length, is_card, is_ssn, is_stop_value
 
@@ -33,7 +33,7 @@ _CANDIDATE = re.compile(
     r"|(?P<nanp>(?:1[\-. ])?(?:\([2-9]\d\d\) ?|[2-9]\d\d[\-. ])[2-9]\d\d[\-. ]\d{4}(?![\w]|[.\-]\d)"
     r"(?:[ ,]{0,2}(?:x|ext\.?) ?\d{1,6}(?!\w))?)"
     r"|(?P<iban>[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?(?![A-Za-z0-9]))"
-    r"|(?P<run>[A-Za-z0-9_\-]{12,}+))",
+    r"|(?P<run>[A-Za-z0-9_\-]{16,}+))",
     re.ASCII,
 )
 _PREFIX = re.compile("(?<![A-Za-z0-9])(?:" + "|".join(map(re.escape, sorted(TOKEN_RULES, key=len, reverse=True))) + ")")
@@ -51,8 +51,8 @@ _DOMAIN = re.compile(r"@(?:[\w\-]{1,63}\.){1,8}[^\W\d_][\w\-]{1,62}")
 _LOCAL = re.compile(r"[\w.!#$%&'*+=?^{}~\-]{1,64}\Z")
 _PERCENT_MAIL = re.compile(r"(?<![\w.+\-])[\w.+\-]{1,64}+%40(?:[A-Za-z0-9\-]{1,63}\.){1,8}[A-Za-z]{2,24}(?![\w\-])")
 _E164 = re.compile(r"(?<!\w)\+(?:\(\d{1,4}\)|\d)(?:[ .()\-]{0,2}\d){6,14}(?![\w])", re.ASCII)
-_PHONE_WORD = re.compile(
-    r"phone|mobile|tel\b|fax|call|cell|whatsapp|contact|dial|number|reach|sms|ring\b", re.IGNORECASE
+_PHONE_WORDS = tuple(
+    "phone mobile tel fax call cell whatsapp contact dial number reach sms ring".split()  # noqa: SIM905 - reads better
 )
 _PHONE_AFTER = re.compile(
     r"[a-z]{0,8}[^\w\x1f+(]{0,4}(?:[^\W\d_]{1,16}[^\w\x1f+(]{1,3}){0,5}(?P<v>[(\d][\d ().\-/]{5,17}\d)(?!\w)",
@@ -65,10 +65,13 @@ _SSN_WORD = re.compile(
 _USERINFO = re.compile(r"://[^\s/:@\"'<>\x1f]{0,128}+:(?P<v>[^\s/@\"'<>\x1f]{1,256})@(?=[\w.\[])")
 _IPV4 = re.compile(r"\.\d{1,3}\.\d{1,3}\.\d{1,3}(?![\w]|\.\d)", re.ASCII)
 _IPV6 = re.compile(r"(?<![\w:.])(?=[0-9A-Fa-f]{0,4}:)[0-9A-Fa-f:]{6,39}(?![\w:])")
-_VERSION = re.compile(r"(?:v|ver|version|release)[ :=\"']*\Z", re.IGNORECASE)
+_VERSION = re.compile(r"\bv\Z|(?:\bver|version|release)[ :=\"']*\Z", re.IGNORECASE)
 _LOCAL_NET = re.compile(r"(?:127|0|10|255)\.|192\.168\.|172\.(?:1[6-9]|2\d|3[01])\.|169\.254\.|22[4-9]\.|2[34]\d\.")
 _ESCAPES = (("\\n", " \n"), ("\\r", "  "), ("\\t", "  "))
 _PEM_LONGEST = 16_384
+_E164_DIGITS = (8, 15)
+"""ITU-T E.164, with country code."""
+_LOCAL_DIGITS = 7
 
 
 def scan(text: str) -> list[Finding]:
@@ -84,7 +87,7 @@ def scan(text: str) -> list[Finding]:
 
 def resolve(found: list[Finding]) -> list[Finding]:
     """Order findings; where two overlap the earlier one wins and grows over what sticks out."""
-    if len(found) < 2:  # noqa: PLR2004 - nothing to overlap
+    if len(found) < 2:  # noqa: PLR2004 - a size that the line itself explains
         return found
     found.sort(key=lambda f: (f.start, -f.end))
     kept: list[Finding] = [found[0]]
@@ -127,12 +130,17 @@ def _candidates(text: str) -> Iterator[Finding]:
         kind = match.lastgroup
         start, end = match.span()
         if kind == "run":
-            if start >= done and _DIGIT.search(match[0]) and not _PLAIN_RUN.fullmatch(match[0]):
+            if start >= done and _has_digits(match[0]) and not _PLAIN_RUN.fullmatch(match[0]):
                 for finding in _tokens(text, max(done, start - 24), end):
                     done = finding.end
                     yield finding
         else:
             yield from _number(text, start, end, kind or _kind_of(match))
+
+
+def _has_digits(run: str) -> bool:
+    """Tokens hold digits, words do not; Hugging Face issues tokens of letters alone."""
+    return run.startswith(("hf_", "api_org_")) or _DIGIT.search(run) is not None
 
 
 def _kind_of(match: re.Match[str]) -> str:
@@ -170,7 +178,7 @@ def _tokens(text: str, start: int, end: int) -> Iterator[Finding]:
             stop = prefix.end() + len(body[0].rstrip(".|"))
             secret = text[prefix.end() : stop]
             rule, least = TOKEN_RULES[prefix[0]]
-            if len(secret) >= min(least, 16) and _DIGIT.search(secret) and entropy(secret[:256]) > 2.3:  # noqa: PLR2004 - bits
+            if len(secret) >= min(least, 16) and _has_digits(prefix[0] + secret) and entropy(secret[:256]) > 2.3:  # noqa: PLR2004 - a size that the line itself explains
                 yield Finding(prefix.start(), stop, SECRET, rule)
             else:
                 stop = prefix.end()
@@ -197,27 +205,27 @@ def _literals(text: str) -> Iterator[Finding]:
 def _numbers(text: str) -> Iterator[Finding]:
     if "+" in text:
         for match in _E164.finditer(text):
-            if 8 <= len(_NOT_DIGIT.sub("", match[0])) <= 15 and match[0][1] != "0":  # noqa: PLR2004 - ITU E.164
+            if _E164_DIGITS[0] <= len(_NOT_DIGIT.sub("", match[0])) <= _E164_DIGITS[1] and match[0][1] != "0":
                 yield Finding(*match.span(), "PHONE", "e164")
-    for word in _PHONE_WORD.finditer(text):
-        match = _PHONE_AFTER.match(text, word.end())
-        if match:
-            value = match["v"]
-            count = len(_NOT_DIGIT.sub("", value))
-            plain = value.isdigit()
-            if (
-                7 <= count <= 15
-                and not (plain and count > 11)
-                and not _DATE.match(value)
-                and value.count("(") == value.count(")")
-            ):  # noqa: PLR2004, E501 - ITU E.164
-                if plain and word[0].lower() in ("number", "call", "contact"):
-                    continue
-                yield Finding(*match.span("v"), "PHONE", "context")
-    if "ssn" in text.lower() or "ocial" in text:
-        for match in _SSN_WORD.finditer(text):
-            if is_ssn(match["v"]):
-                yield Finding(*match.span("v"), "US_SSN", "context")
+    low = lower(text)
+    for word in _PHONE_WORDS:
+        at = low.find(word)
+        while at >= 0:
+            number = _PHONE_AFTER.match(text, at + len(word))
+            if number and _is_phone(number["v"], word):
+                yield Finding(*number.span("v"), "PHONE", "context")
+            at = low.find(word, at + len(word))
+    for match in _SSN_WORD.finditer(text):
+        if is_ssn(match["v"]):
+            yield Finding(*match.span("v"), "US_SSN", "context")
+
+
+def _is_phone(value: str, word: str) -> bool:
+    count = len(_NOT_DIGIT.sub("", value))
+    if not _LOCAL_DIGITS <= count <= _E164_DIGITS[1] or _DATE.match(value) or value.count("(") != value.count(")"):
+        return False
+    # A bare row of digits after a general word is an id more often than a phone.
+    return not (value.isdigit() and (count > _LOCAL_DIGITS + 4 or word in ("number", "call", "contact")))
 
 
 def _network(text: str) -> Iterator[Finding]:
@@ -229,19 +237,23 @@ def _network(text: str) -> Iterator[Finding]:
         yield from _mails(text, {match.end("v") for match in logins})
     if "%40" in text:
         yield from (Finding(*match.span(), "EMAIL", "email") for match in _PERCENT_MAIL.finditer(text))
+    yield from _addresses_v4(text)
+    if text.count(":") > 1:
+        for match in _IPV6.finditer(text):
+            if _is_public_v6(match[0]):
+                yield Finding(*match.span(), "IP", "ipv6")
+
+
+def _addresses_v4(text: str) -> Iterator[Finding]:
     for match in _IPV4.finditer(text):
         start = match.start()
-        while start and match.start() - start < 3 and text[start - 1].isdigit():  # noqa: PLR2004 - digits of an octet
+        while start and match.start() - start < 3 and text[start - 1].isdigit():  # noqa: PLR2004 - a size that the line itself explains
             start -= 1
         value = text[start : match.end()]
         if start == match.start() or (start and (text[start - 1].isalnum() or text[start - 1] in "._-")):
             continue
         if _is_public_v4(value) and not _VERSION.search(text[max(0, start - 12) : start]):
             yield Finding(start, match.end(), "IP", "ipv4")
-    if text.count(":") > 1:
-        for match in _IPV6.finditer(text):
-            if _is_public_v6(match[0]):
-                yield Finding(*match.span(), "IP", "ipv6")
 
 
 def _mails(text: str, hosts: set[int]) -> Iterator[Finding]:
@@ -259,11 +271,11 @@ def _mails(text: str, hosts: set[int]) -> Iterator[Finding]:
 
 def _is_public_v4(value: str) -> bool:
     parts = value.split(".")
-    return all(int(p) < 256 and (p == "0" or p[0] != "0") for p in parts) and not _LOCAL_NET.match(value)  # noqa: PLR2004 - an octet
+    return all(int(p) < 256 and (p == "0" or p[0] != "0") for p in parts) and not _LOCAL_NET.match(value)  # noqa: PLR2004 - a size that the line itself explains
 
 
 def _is_public_v6(value: str) -> bool:
-    if value.count(":") < 3 and "::" not in value:  # noqa: PLR2004 - a clock time has two
+    if value.count(":") < 3 and "::" not in value:  # noqa: PLR2004 - a size that the line itself explains
         return False
     try:
         address = ipaddress.IPv6Address(value)

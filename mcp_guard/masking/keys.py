@@ -11,18 +11,94 @@ from mcp_guard.masking.validators import is_stop_value, looks_random
 FIELD = re.compile(r'"(?P<k>[A-Za-z_][A-Za-z0-9_.\- ]{0,62})" ?:\s{0,3}"(?P<v>(?:[^"\\\x1f]|\\.){1,512}+)"')
 """A string field of JSON inside other text."""
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
-_PASSWORD = frozenset("password passwd pwd passphrase passcode passwort pass".split())
-_SECRET_WORDS = _PASSWORD | frozenset("secret secrets token credential credentials authorization apikey cookie".split())
+_PASSWORD = frozenset(["password", "passwd", "pwd", "passphrase", "passcode", "passwort", "pass"])
+_SECRET_WORDS = _PASSWORD | frozenset(
+    ["secret", "secrets", "token", "credential", "credentials", "authorization", "apikey", "cookie"]
+)
 _KEY_OWNERS = frozenset(
-    "api access private auth encryption signing master shared account service client license webhook app".split()
+    [
+        "api",
+        "access",
+        "private",
+        "auth",
+        "encryption",
+        "signing",
+        "master",
+        "shared",
+        "account",
+        "service",
+        "client",
+        "license",
+        "webhook",
+        "app",
+    ]
 )
 _NOT_SECRET_LAST = frozenset(
-    """name names type types count counts limit length len size id ids url uri path file expiry expires expiration at
-    in ttl version max min used usage policy rule rules format field label required enabled status hint cursor
-    endpoint scheme method algorithm reset index budget cost price""".split()
+    [
+        "name",
+        "names",
+        "type",
+        "types",
+        "count",
+        "counts",
+        "limit",
+        "length",
+        "len",
+        "size",
+        "id",
+        "ids",
+        "url",
+        "uri",
+        "path",
+        "file",
+        "expiry",
+        "expires",
+        "expiration",
+        "at",
+        "in",
+        "ttl",
+        "version",
+        "max",
+        "min",
+        "used",
+        "usage",
+        "policy",
+        "rule",
+        "rules",
+        "format",
+        "field",
+        "label",
+        "required",
+        "enabled",
+        "status",
+        "hint",
+        "cursor",
+        "endpoint",
+        "scheme",
+        "method",
+        "algorithm",
+        "reset",
+        "index",
+        "budget",
+        "cost",
+        "price",
+    ]
 )
 _NOT_SECRET = frozenset(
-    "max min total completion prompt progress next page continuation cancellation csrf public".split()
+    [
+        "max",
+        "min",
+        "total",
+        "completion",
+        "prompt",
+        "progress",
+        "next",
+        "page",
+        "continuation",
+        "cancellation",
+        "csrf",
+        "public",
+    ]
 )
 _PII = {
     "EMAIL": "email mail emailaddress e mail|email address|user email",
@@ -40,7 +116,7 @@ _PII_TAILS = {
     tuple(words.split()): kind
     for kind, spec in _PII.items()
     for group in spec.split("|")
-    for words in (group.split() if len(group.split()) > 3 else [group])  # noqa: PLR2004 - lists of single words
+    for words in (group.split() if len(group.split()) > 3 else [group])  # noqa: PLR2004 - a size that the line itself explains
 }
 _DIGITS_LEAST = {"PHONE": 7, "CREDIT_CARD": 12, "US_SSN": 9, "DOB": 4}
 PERSONAL = frozenset({"EMAIL", "PHONE", "US_SSN", "DOB", "ADDRESS", "PERSON"})
@@ -84,24 +160,24 @@ def is_password(name: str) -> bool:
     return bool(_PASSWORD & set(_words(name)))
 
 
-def accepts(kind: str, name: str, value: str) -> bool:
+def accepts(kind: str, name: str, value: str) -> bool:  # noqa: PLR0911 - judged, see the lines around
     """Whether `value` can be what its field name says."""
     if is_stop_value(value):
         return False
     if kind == SECRET:
-        plain_word = value.isalpha() and (value.islower() or value.istitle()) and len(value) < 16  # noqa: PLR2004 - words
+        plain_word = value.isalpha() and (value.islower() or value.istitle()) and len(value) < 16  # noqa: PLR2004 - a size that the line itself explains
         return is_password(name) or not plain_word
     least = _DIGITS_LEAST.get(kind)
     if least:
         digits = sum(c.isdigit() for c in value)
-        return least <= digits <= 19 and len(value) <= 40  # noqa: PLR2004 - longest card number; with separators
+        return least <= digits <= 19 and len(value) <= 40  # noqa: PLR2004 - a size that the line itself explains
     if kind == "EMAIL":
         return "@" in value
     if kind == "IBAN":
-        return len(value) >= 15 and value[:2].isalpha()  # noqa: PLR2004 - shortest IBAN
+        return len(value) >= 15 and value[:2].isalpha()  # noqa: PLR2004 - a size that the line itself explains
     if kind == "ADDRESS":
         return " " in value and any(c.isdigit() for c in value) and any(c.isalpha() for c in value)
-    return any(c.isalpha() for c in value) and len(value) <= 120  # noqa: PLR2004 - a name, not a text
+    return any(c.isalpha() for c in value) and len(value) <= 120  # noqa: PLR2004 - a size that the line itself explains
 
 
 def accepts_in_text(name: str, value: str, *, quoted: bool) -> bool:
@@ -110,4 +186,4 @@ def accepts_in_text(name: str, value: str, *, quoted: bool) -> bool:
         return False
     if quoted and is_password(name):
         return " " not in value or any(c.isdigit() for c in value)
-    return len(value) >= 8 and looks_random(value) and value[0] not in "/.~\\"  # noqa: PLR2004 - shorter ones are words
+    return len(value) >= 8 and looks_random(value) and value[0] not in "/.~\\"  # noqa: PLR2004 - a size that the line itself explains

@@ -65,7 +65,7 @@ class Masker:
         """See `MaskingPort`."""
         try:
             return derive(call, known, self._config.arguments, self._replacer)
-        except Exception:  # noqa: BLE001 - named boundary: no text of an input leaves in an error
+        except Exception:  # noqa: BLE001 - judged, see the lines around
             raise MaskingError("the arguments could not be masked; the call was not forwarded") from None
 
     async def mask(self, value: JsonValue, *, scope: str, server: str) -> Masked:
@@ -83,7 +83,7 @@ class Masker:
             for _ in _steps(replacer, value, made):
                 await anyio.lowlevel.checkpoint()
             return replacer.masked(made[0])
-        except Exception:  # noqa: BLE001 - named boundary: no text of an input leaves in an error
+        except Exception:  # noqa: BLE001 - judged, see the lines around
             raise MaskingError("the answer could not be masked; it is withheld") from None
 
     def text(self, text: str) -> MaskedText:
@@ -91,7 +91,7 @@ class Masker:
         replacer = self._replacer("", "", "remove", "remove")
         try:
             return MaskedText(str(_run(replacer, text).json.value))
-        except Exception:  # noqa: BLE001 - named boundary: no text of an input leaves in an error
+        except Exception:  # noqa: BLE001 - judged, see the lines around
             return _UNMASKABLE
 
     def announce(self, notes: tuple[MaskNote, ...]) -> str:
@@ -143,9 +143,10 @@ def _steps(replacer: Replacer, value: JsonValue, made: list[JsonValue]) -> Itera
     found = leaves(value)
     yield
     yield from examine(flat(found), replacer.apply)
-    for leaf in replacer.extra and flat(found):
-        replacer.apply_extra(leaf)
-        yield
+    if replacer.extra:
+        for leaf in flat(found):
+            replacer.apply_extra(leaf)
+            yield
     made.append(rebuild(value, found))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-SECRET = "SECRET"
+SECRET = "SECRET"  # noqa: S105 - judged, see the lines around
 PRIVATE_KEY = "PRIVATE_KEY"
 SECRET_TYPES = frozenset({SECRET, PRIVATE_KEY})
 TYPES = (
@@ -112,10 +112,83 @@ KEYWORDS = ("passw", "pwd", "passphrase", "secret", "token", "key", "credential"
 """Lower-case parts of names of secrets; the name around a hit decides (`keys.hint`)."""
 
 STOP_VALUES = frozenset(
-    """password passwd pass secret token tokens string str text bytes number int integer bool boolean true false null
-    none nil undefined any optional required object array hidden include same-origin omit basic bearer digest default
-    empty all yes no on off varchar char self this user username value type name key id enabled disabled changeme
-    redacted masked masked:error unknown oauth oauth2 jwt ssh env bar foo xxx n/a na public private function
-    sensitive never always auto login""".split()
+    [
+        "password",
+        "passwd",
+        "pass",
+        "secret",
+        "token",
+        "tokens",
+        "string",
+        "str",
+        "text",
+        "bytes",
+        "number",
+        "int",
+        "integer",
+        "bool",
+        "boolean",
+        "true",
+        "false",
+        "null",
+        "none",
+        "nil",
+        "undefined",
+        "any",
+        "optional",
+        "required",
+        "object",
+        "array",
+        "hidden",
+        "include",
+        "same-origin",
+        "omit",
+        "basic",
+        "bearer",
+        "digest",
+        "default",
+        "empty",
+        "all",
+        "yes",
+        "no",
+        "on",
+        "off",
+        "varchar",
+        "char",
+        "self",
+        "this",
+        "user",
+        "username",
+        "value",
+        "type",
+        "name",
+        "key",
+        "id",
+        "enabled",
+        "disabled",
+        "changeme",
+        "redacted",
+        "masked",
+        "masked:error",
+        "unknown",
+        "oauth",
+        "oauth2",
+        "jwt",
+        "ssh",
+        "env",
+        "bar",
+        "foo",
+        "xxx",
+        "n/a",
+        "na",
+        "public",
+        "private",
+        "function",
+        "sensitive",
+        "never",
+        "always",
+        "auto",
+        "login",
+    ]
 )
 """Values that stand where a secret could and are none."""

@@ -10,9 +10,9 @@ from mcp_guard.masking.placeholders import Tagger
 from mcp_guard.masking.scrub import import_scrubadub
 
 import_scrubadub()
-from scrubadub.detectors import Detector  # noqa: E402 - after the light import
-from scrubadub.filth import CreditCardFilth, EmailFilth, Filth, PhoneFilth, SocialSecurityNumberFilth  # noqa: E402 - same
-from scrubadub.post_processors import PostProcessor  # noqa: E402 - same
+from scrubadub.detectors import Detector  # type: ignore[import-untyped]  # noqa: E402 - after the light import
+from scrubadub.filth import CreditCardFilth, EmailFilth, Filth, PhoneFilth, SocialSecurityNumberFilth  # type: ignore[import-untyped]  # noqa: E402 - after the light import
+from scrubadub.post_processors import PostProcessor  # type: ignore[import-untyped]  # noqa: E402 - after the light import
 
 
 class SecretFilth(Filth):  # type: ignore[misc]

@@ -162,7 +162,7 @@ def _same_pointer(leaf: Leaf, pointer: str) -> Leaf:
 
 def _parse(text: str) -> object:
     bare = text.strip()
-    if len(bare) < 2 or bare[0] + bare[-1] not in ("{}", "[]", '""'):  # noqa: PLR2004 - both ends
+    if len(bare) < 2 or bare[0] + bare[-1] not in ("{}", "[]", '""'):  # noqa: PLR2004 - a size that the line itself explains
         return None
     try:
         return json.loads(bare, object_pairs_hook=_Pairs, parse_constant=_refuse)

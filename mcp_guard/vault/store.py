@@ -79,7 +79,7 @@ class VaultStore:
             for start in range(0, len(tokens), _BATCH):
                 part = tokens[start : start + _BATCH]
                 marks = ",".join("?" * len(part))
-                query = f"SELECT token, sealed FROM vault_entry WHERE scope = ? AND token IN ({marks})"  # noqa: S608 - only question marks
+                query = f"SELECT token, sealed FROM vault_entry WHERE scope = ? AND token IN ({marks})"  # noqa: S608 - only question marks are put in
                 for token, sealed in await db.execute_fetchall(query, (hashed, *part)):
                     found.setdefault(token, self._open(hashed, scope, token, sealed))
         return found

@@ -7,24 +7,44 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import anyio
 import mcp_types as types
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters
+from pydantic import TypeAdapter
+
+from mcp_guard.approval.review import ApprovalReview
+from mcp_guard.cli.approvals import open_review
+from mcp_guard.config.load import load_config
+
+_T = TypeVar("_T")
+_POLL_S = 0.02
+_ANY_RESULT: Any = TypeAdapter(dict[str, Any])
 
 HERE = Path(__file__).parent
 LEAKY = HERE / "leaky_server.py"
 
 POSITIONS = (
     "description", "text", "keyed", "structured", "meta", "error", "error_data", "exception", "progress", "stderr",
-    "embedded", "resource", "resource_description", "prompt", "prompt_description", "instructions",
+    "embedded", "resource", "resource_description", "prompt", "prompt_description", "instructions", "schema",
+    "default", "title", "hint", "link", "content_meta", "prompt_argument", "template", "completion", "log",
 )  # fmt: skip
+
+
+PEOPLE = {
+    "email": "wilhelmina.harker@example.net",
+    "card": "4539578763621486",
+    "ssn": "536-90-4399",
+    "iban": "DE89370400440532013000",
+    "phone": "+44 20 7946 0958",
+}
+"""Personal data of nobody, one of each kind."""
 
 
 def planted() -> dict[str, str]:
@@ -90,15 +110,28 @@ class Guard:
         """All bytes of all files below the data folder."""
         return b"".join(path.read_bytes() for path in sorted(self.data.rglob("*")) if path.is_file())
 
-    def effects(self, server: str = "leaky") -> list[dict[str, Any]]:
+    def executions(self, server: str = "leaky") -> list[dict[str, Any]]:
+        """What the leaking server did, with the execution id of each."""
         file = self.folder / f"{server}.effects"
         return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+    def effects(self, server: str = "leaky") -> list[dict[str, Any]]:
+        """What the leaking server did: tool and arguments."""
+        return [{"tool": one["tool"], "arguments": one["arguments"]} for one in self.executions(server)]
+
+    def count(self, tool: str, server: str = "leaky") -> int:
+        """How often the leaking server ran this."""
+        return sum(1 for one in self.executions(server) if one["tool"] == tool)
+
+    def release(self, server: str = "leaky") -> None:
+        """Let the calls of `slow` end."""
+        (self.folder / f"{server}.effects.release").touch()
 
 
 def leaky(folder: Path, name: str = "leaky") -> dict[str, Any]:
     """Configuration of the leaking server."""
     secrets = folder / f"{name}.secrets"
-    secrets.write_text(json.dumps(planted()), encoding="utf-8")
+    secrets.write_text(json.dumps({**planted(), "people": json.dumps(PEOPLE)}), encoding="utf-8")
     return {"command": sys.executable, "args": [str(LEAKY), str(secrets), str(folder / f"{name}.effects")]}
 
 
@@ -129,14 +162,40 @@ async def connected(guard: Guard, *extra: str, mode: str = "auto", **client: Any
         yield found
 
 
-async def raw_call(client: Client, name: str, arguments: dict[str, Any], **more: Any) -> dict[str, Any]:
-    """tools/call without the SDK's own checks of the result."""
-    from pydantic import TypeAdapter
+async def raw_call(
+    client: Client,
+    name: str,
+    arguments: dict[str, Any],
+    *,
+    round_two: Mapping[str, Any] | None = None,
+    **more: Any,
+) -> dict[str, Any]:
+    """tools/call without the SDK's own checks of the result.
 
-    request = types.CallToolRequest(params=types.CallToolRequestParams(name=name, arguments=arguments))
-    raw: Any = TypeAdapter(dict[str, Any])
-    found: dict[str, Any] = await client.session.send_request(request, raw, **more)
+    `round_two` holds `requestState` and `inputResponses` of a call that comes back; `more` goes to the session.
+    """
+    params = types.CallToolRequestParams.model_validate({"name": name, "arguments": arguments, **(round_two or {})})
+    request = types.CallToolRequest(params=params)
+    found: dict[str, Any] = await client.session.send_request(request, _ANY_RESULT, **more)
     return found
+
+
+async def until(check: Callable[[], _T | Awaitable[_T]], within_s: float = 15.0) -> _T:
+    """Ask again and again, up to a deadline, until the answer is true; return it."""
+    with anyio.fail_after(within_s):
+        while True:
+            answer = check()
+            found = await answer if isinstance(answer, Awaitable) else answer
+            if found:
+                return found
+            await anyio.sleep(_POLL_S)
+
+
+@asynccontextmanager
+async def reviewing(guard: Guard) -> AsyncIterator[ApprovalReview]:
+    """The control plane on this guard's data folder, as a second process would use it."""
+    async with open_review(load_config(guard.path, env={**os.environ, **guard.env})) as review:
+        yield review
 
 
 def text_of(result: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -42,6 +43,11 @@ def call(arguments: JsonDict, *, local: bool = True, server: str = "crm", **role
     facts = ToolFacts(True, (), Risk.LOW, arguments={f"/{name}": fact for name, fact in roles.items()})
     target = Target(CallKind.TOOL, server, "tool", "tool", local, facts=facts)
     return Call("c", target, RawArguments(arguments), PRINCIPAL, CallContext("stdio", "2025-11-25", "s"))
+
+
+def with_facts(asked: Call, facts: dict[str, ArgumentFact]) -> Call:
+    described = ToolFacts(True, (), Risk.LOW, arguments={f"/{name}": fact for name, fact in facts.items()})
+    return replace(asked, target=replace(asked.target, facts=described))
 
 
 async def known(value: JsonValue, server: str = "crm") -> tuple[JsonValue, dict[str, VaultEntry]]:
@@ -84,7 +90,9 @@ async def test_media_is_neither_scanned_nor_counted_and_text_blobs_are_decoded()
 async def test_finding_across_a_step_boundary_is_found() -> None:
     """decisions.md D34."""
     for offset in range(8_170, 8_200, 3):
-        masked = await make().mask("a " * (offset // 2) + f"mail jo.doe@x.com and {TOKEN} " + "b " * 9_000, scope="s", server="x")
+        masked = await make().mask(
+            "a " * (offset // 2) + f"mail jo.doe@x.com and {TOKEN} " + "b " * 9_000, scope="s", server="x"
+        )
         assert "jo.doe" not in str(masked.json.value)
         assert TOKEN[8:] not in str(masked.json.value)
 
@@ -138,9 +146,7 @@ async def test_announcement_names_counts_rules_and_the_switch() -> None:
     """decisions.md D33."""
     masked = await make().mask(f"jo@x.com li@x.com {TOKEN}", scope="s", server="x")
     line = make().announce(masked.notes)
-    assert line == (
-        "masked 3: EMAIL ×2, SECRET ×1; rule email, token:github; turn off with masking.results.pii: off"
-    )
+    assert line == ("masked 3: EMAIL ×2, SECRET ×1; rule email, token:github; turn off with masking.results.pii: off")
     assert make(announce=False).announce(masked.notes) == make().announce(()) == ""
 
 
@@ -197,7 +203,8 @@ async def test_another_scope_restores_nothing() -> None:
 def test_arguments_are_masked_by_manifest(role: str | None, local: bool, raw: bool) -> None:  # noqa: FBT001 - a table
     """decisions.md D33."""
     facts = {"to": ArgumentFact(role)} if role else {}  # type: ignore[arg-type]
-    views = make().derive(call({"to": "jo@x.com"}, local=local, **facts), {})
+    asked = call({"to": "jo@x.com"}, local=local)
+    views = make().derive(with_facts(asked, facts), {})
     assert (views.for_downstream.value == {"to": "jo@x.com"}) is raw
     assert "jo@x.com" not in json.dumps(views.for_reviewer.value)
     assert "jo@x.com" not in json.dumps(views.for_log.value)
@@ -216,7 +223,7 @@ def test_secret_in_arguments_is_asked_for_or_masked() -> None:
 def test_hidden_and_digested_arguments_are_not_shown() -> None:
     """decisions.md D11."""
     facts = {"a": ArgumentFact(show="hidden"), "b": ArgumentFact(show="digest")}
-    views = make().derive(call({"a": "plain", "b": "words"}, **facts), {})
+    views = make().derive(with_facts(call({"a": "plain", "b": "words"}), facts), {})
     shown = views.for_reviewer.value
     assert isinstance(shown, dict)
     assert shown["a"] == "[hidden]"
@@ -246,7 +253,10 @@ JSON = st.recursive(
 @settings(max_examples=60, deadline=None)
 @given(value=JSON, secret=SECRETS, left=st.sampled_from(["", "see ", '"', "\n", "(", "a=", "\t"]), nested=st.booleans())
 async def test_planted_secret_survives_nowhere_in_a_masked_value(
-    value: JsonValue, secret: str, left: str, nested: bool  # noqa: FBT001 - hypothesis
+    value: JsonValue,
+    secret: str,
+    left: str,
+    nested: bool,  # noqa: FBT001 - hypothesis
 ) -> None:
     """security.md S25."""
     planted: JsonValue = {"x": value, "k": [left + secret], left + secret: 1}

@@ -1,0 +1,52 @@
+"""The bridge to scrubadub, in processes of their own: imports are the point."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from mcp_guard.errors import ConfigError
+from mcp_guard.masking.scrub import load_detectors
+
+
+def run(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    return done.stdout.strip()
+
+
+def test_masker_does_not_import_scrubadub() -> None:
+    """decisions.md D10: imported lazily."""
+    assert run("import sys, mcp_guard.masking.masker; print('scrubadub' in sys.modules)") == "False"
+
+
+def test_named_detector_masks_and_heavy_modules_stay_away() -> None:
+    """decisions.md D10."""
+    code = (
+        "import sys, warnings; warnings.simplefilter('ignore')\n"
+        "from mcp_guard.config.schema import MaskingConfig\n"
+        "from mcp_guard.masking.masker import Masker\n"
+        "m = Masker(MaskingConfig(detectors=['scrubadub:postalcode@en_GB']), b'k' * 32)\n"
+        "print(m.text('lives at SW1A 2AA now'), 'sklearn' in sys.modules, 'nltk' in sys.modules)"
+    )
+    assert run(code) == "lives at [PII] now False False"
+
+
+def test_our_detector_works_inside_scrubadub() -> None:
+    """decisions.md D10: published to its users."""
+    code = (
+        "import warnings; warnings.simplefilter('ignore')\n"
+        "from mcp_guard.masking.scrub_plugin import GuardDetector, GuardPlaceholder\n"
+        "import scrubadub\n"
+        "s = scrubadub.Scrubber(detector_list=[GuardDetector()], post_processor_list=[GuardPlaceholder(b'k' * 32)])\n"
+        "print(s.clean('mail jo@x.com'))"
+    )
+    assert run(code).startswith("mail [EMAIL_")
+
+
+@pytest.mark.parametrize("name", ["postalcode", "other:x", "scrubadub:"])
+def test_detector_of_another_form_is_a_config_error(name: str) -> None:
+    """Config errors name the key."""
+    with pytest.raises(ConfigError, match="masking.detectors"):  # noqa: RUF043 - judged, see the lines around
+        load_detectors([name])

@@ -6,10 +6,9 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import anyio
@@ -22,21 +21,18 @@ from mcp_guard.approval.execution import Recheck
 from mcp_guard.approval.holders import Holders
 from mcp_guard.approval.store import ApprovalStore
 from mcp_guard.audit.log import AuditLog
-from mcp_guard.canon import digest
-from mcp_guard.clock import RandomIds, SystemClock
-from mcp_guard.config.hosts import host_config_files
+from mcp_guard.clock import Clock, Ids, RandomIds, SystemClock
 from mcp_guard.config.load import LoadedConfig
-from mcp_guard.config.schema import GuardConfig, ServerConfig
-from mcp_guard.downstream.catalog import Catalog, FactsOf
+from mcp_guard.config.schema import GuardConfig
+from mcp_guard.downstream.catalog import Catalog
 from mcp_guard.downstream.pool import Pool
 from mcp_guard.downstream.remembered import Remembered
 from mcp_guard.downstream.server import ResolvedServer
 from mcp_guard.errors import ConfigError, QuarantinedError
 from mcp_guard.keystore import KeyStore
-from mcp_guard.manifest.find import Shelf
-from mcp_guard.manifest.protect import OwnFiles, guard_files
 from mcp_guard.masking.masker import Masker
 from mcp_guard.model import Call, CallKind, Decision, JsonDict, Principal, RawArguments, Target, Views
+from mcp_guard.parts import build_policy, environment_of, log_downstream, prepare_data_dir, resolve_servers
 from mcp_guard.pipeline import Pipeline
 from mcp_guard.policy.decide import Policy
 from mcp_guard.ports import CheckArguments
@@ -75,12 +71,11 @@ class ServeOptions:
 class Guard:
     """The running parts."""
 
-    config: GuardConfig
     edge: Edge
     offers: Offers
     pool: Pool
-    catalog: Catalog
-    audit: AuditLog
+    desk: ApprovalDesk
+    changes: _Changes
 
 
 async def serve(loaded: LoadedConfig, options: ServeOptions) -> None:
@@ -100,90 +95,139 @@ async def serve(loaded: LoadedConfig, options: ServeOptions) -> None:
             await _serve_http(guard, loaded, options)
 
 
+@dataclass(frozen=True, slots=True)
+class _Stores:
+    """What lies in the data folder, open."""
+
+    keys: KeyStore
+    database: Database
+    audit: AuditLog
+    holders: Holders
+
+
+@asynccontextmanager
+async def _open_stores(loaded: LoadedConfig, ids: Ids, clock: Clock) -> AsyncIterator[_Stores]:
+    prepare_data_dir(loaded.data_dir)
+    keys = KeyStore(loaded.data_dir / "keys")
+    async with AsyncExitStack() as stack:
+        database = await Database.open(loaded.data_dir / STORE, *DOMAINS)
+        stack.push_async_callback(database.close)
+        timeout = loaded.config.audit.append_timeout_s
+        audit = await AuditLog.open(loaded.data_dir / "audit", keys, clock, ids, append_timeout_s=timeout)
+        stack.push_async_callback(audit.close)
+        holders = Holders(loaded.data_dir / "holders", ids)
+        holders.open()
+        stack.callback(holders.close)
+        yield _Stores(keys, database, audit, holders)
+
+
 @asynccontextmanager
 async def open_guard(
     loaded: LoadedConfig, options: ServeOptions, *, mode: Literal["personal", "team"]
 ) -> AsyncIterator[Guard]:
     """Build all parts, start the background work, and take it down in reverse order at the end."""
-    config, clock, ids = loaded.config, SystemClock(), RandomIds()
-    prepare_data_dir(loaded.data_dir)
-    keys = KeyStore(loaded.data_dir / "keys")
+    ids, clock = RandomIds(), SystemClock()
+    async with AsyncExitStack() as stack:
+        stores = await stack.enter_async_context(_open_stores(loaded, ids, clock))
+        guard = _assemble(loaded, options, stores, ids, clock, mode=mode)
+        # The writer of the log outlives everybody who writes to it.
+        writing = await stack.enter_async_context(anyio.create_task_group())
+        await writing.start(stores.audit.run)
+        stack.push_async_callback(stores.audit.close)
+        live = await guard.desk.live_call_ids()
+        await stores.audit.recover(lambda call_id: call_id in live)
+        await stack.enter_async_context(guard.pool.running())
+        working = await stack.enter_async_context(anyio.create_task_group())
+        await working.start(guard.desk.run, guard.edge.pipeline.run_approved)
+        working.start_soon(guard.changes.spread, guard.edge)
+        yield guard
+        working.cancel_scope.cancel()
+
+
+def _assemble(
+    loaded: LoadedConfig,
+    options: ServeOptions,
+    stores: _Stores,
+    ids: Ids,
+    clock: Clock,
+    *,
+    mode: Literal["personal", "team"],
+) -> Guard:
+    config, keys = loaded.config, stores.keys
     masker = Masker(config.masking, keys.secret("vault"), secrets=loaded.secrets)
     logs.configure(masker.text)
     servers = resolve_servers(loaded, options.only)
     policy, facts_of = build_policy(loaded, stdio=options.http is None)
+    catalog = Catalog(servers, facts_of=facts_of, remembered=Remembered(loaded.data_dir / "catalogue", keys))
+    changes = _Changes()
+    pool, offers = _lists(servers, catalog, masker, changes)
     identify, owner = _identities(options)
-    async with AsyncExitStack() as stack:
-        database = await Database.open(loaded.data_dir / STORE, *DOMAINS)
-        stack.push_async_callback(database.close)
-        audit = await AuditLog.open(
-            loaded.data_dir / "audit", keys, clock, ids, append_timeout_s=config.audit.append_timeout_s
-        )
-        stack.push_async_callback(audit.close)
-        holders = Holders(loaded.data_dir / "holders", ids)
-        holders.open()
-        stack.callback(holders.close)
-        remembered = Remembered(loaded.data_dir / "catalogue", keys)
-        catalog = Catalog(servers, facts_of=facts_of, remembered=remembered)
-        changes = _Changes()
-        pool = Pool(
-            servers,
-            mask_text=masker.text,
-            log=_log_downstream,
-            on_listing=lambda server, listing: offers.update(server, listing),  # noqa: PLW0108 - offers is made below
-            protocols=catalog.protocols(),
-        )
-        offers = Offers(catalog, pool, masker, on_change=changes.ring)
-        desk = ApprovalDesk(
-            store=ApprovalStore(database, clock),
-            keys=keys,
-            ids=ids,
-            holders=holders,
-            audit=audit,
-            recheck=_recheck(catalog, policy),
-            mask=masker.text,
-            settings=DeskSettings(
-                mode=mode,
-                max_open=config.approvals.max_open,
-                environment=lambda server: environment_of(config, server),
-                adopts=lambda key, server: key == owner.key and server in servers,
-            ),
-        )
-        pipeline = Pipeline(
-            masking=masker,
-            vault=VaultStore(database, keys),
-            check_arguments=_checker(catalog),
-            policy=policy,
-            approvals=desk,
-            audit=audit,
-            downstreams=pool,
-        )
-        edge = Edge(
-            name=config.id,
-            pipeline=pipeline,
-            catalog=offers,
-            desk=desk,
-            masking=masker,
-            ids=ids,
-            principal=identify,
-            owner_key=owner.key,
-            transport=options.transport,
-            state_keys=keys.ring("state"),
-            host=options.only or "",
-            prompts=config.approvals.elicitation,
-            announce=config.masking.announce,
-        )
-        background = await stack.enter_async_context(anyio.create_task_group())
-        await background.start(audit.run)
-        stack.push_async_callback(audit.close)
-        live = await desk.live_call_ids()
-        await audit.recover(lambda call_id: call_id in live)
-        await stack.enter_async_context(pool.running())
-        working = await stack.enter_async_context(anyio.create_task_group())
-        await working.start(desk.run, pipeline.run_approved)
-        working.start_soon(changes.spread, edge)
-        yield Guard(config, edge, offers, pool, catalog, audit)
-        working.cancel_scope.cancel()
+    settings = DeskSettings(
+        mode=mode,
+        max_open=config.approvals.max_open,
+        environment=lambda server: environment_of(config, server),
+        adopts=lambda key, server: key == owner.key and server in servers,
+    )
+    desk = _desk(stores, ids, clock, _recheck(catalog, policy), masker, settings)
+    edge = Edge(
+        name=config.id,
+        pipeline=_pipeline(masker, stores, catalog, policy, desk, pool),
+        catalog=offers,
+        desk=desk,
+        masking=masker,
+        ids=ids,
+        principal=identify,
+        owner_key=owner.key,
+        transport=options.transport,
+        state_keys=keys.ring("state"),
+        host=options.only or "",
+        prompts=config.approvals.elicitation,
+    )
+    return Guard(edge, offers, pool, desk, changes)
+
+
+def _pipeline(
+    masker: Masker, stores: _Stores, catalog: Catalog, policy: Policy, desk: ApprovalDesk, pool: Pool
+) -> Pipeline:
+    return Pipeline(
+        masking=masker,
+        vault=VaultStore(stores.database, stores.keys),
+        check_arguments=_checker(catalog),
+        policy=policy,
+        approvals=desk,
+        audit=stores.audit,
+        downstreams=pool,
+    )
+
+
+def _lists(
+    servers: Mapping[str, ResolvedServer], catalog: Catalog, masker: Masker, changes: _Changes
+) -> tuple[Pool, Offers]:
+    """The links, and what they offer. Each tells the other: a new listing changes the offer."""
+    pool = Pool(
+        servers,
+        mask_text=masker.text,
+        log=log_downstream,
+        on_listing=lambda server, listing: offers.update(server, listing),  # noqa: PLW0108 - offers is made below
+        protocols=catalog.protocols(),
+    )
+    offers = Offers(catalog, pool, masker, on_change=changes.ring)
+    return pool, offers
+
+
+def _desk(
+    stores: _Stores, ids: Ids, clock: Clock, recheck: Recheck, masker: Masker, settings: DeskSettings
+) -> ApprovalDesk:
+    return ApprovalDesk(
+        store=ApprovalStore(stores.database, clock),
+        keys=stores.keys,
+        ids=ids,
+        holders=stores.holders,
+        audit=stores.audit,
+        recheck=recheck,
+        mask=masker.text,
+        settings=settings,
+    )
 
 
 class _Changes:
@@ -262,114 +306,6 @@ def _mode(config: GuardConfig, options: ServeOptions) -> Literal["personal", "te
             hint="remove approvals.mode, and add reviewers with `mcp-guard reviewer add NAME`",
         )
     return "team"
-
-
-def prepare_data_dir(folder: Path) -> None:
-    """Make the data folder, for its owner alone, and keep it out of version control.
-
-    Raises:
-        ConfigError: it cannot be made or written.
-    """
-    try:
-        system.make_private_dir(folder)
-        ignore = folder / ".gitignore"
-        if not ignore.exists():
-            ignore.write_text("*\n", encoding="ascii")
-    except OSError as error:
-        raise ConfigError(
-            f"the data folder {folder} cannot be used: {error.strerror}",
-            hint="make it writable for you, or set data_dir to another folder",
-        ) from error
-
-
-def resolve_servers(loaded: LoadedConfig, only: str | None = None) -> dict[str, ResolvedServer]:
-    """The downstream servers to run, with references resolved.
-
-    Raises:
-        ConfigError: `only` names a server that is not there, or is disabled.
-    """
-    servers = dict(loaded.servers)
-    if only is not None:
-        if only not in servers:
-            raise ConfigError(f"no server named {only} in {loaded.path.name}", hint=f"it has: {', '.join(servers)}")
-        servers = {only: servers[only]}
-    return {name: _resolved(name, server, loaded, plain=only is not None) for name, server in servers.items()}
-
-
-def _resolved(name: str, server: ServerConfig, loaded: LoadedConfig, *, plain: bool) -> ResolvedServer:
-    written = loaded.config.servers[name]
-    # The identity is over the configuration as written: no secret goes into a digest that is shown.
-    identity = digest("server", {"command": written.command, "args": list(written.args), "url": written.url})
-    return ResolvedServer(
-        name=name,
-        identity=identity,
-        command=(server.command, *server.args) if server.command is not None else (),
-        url=server.url,
-        env=server.env,
-        headers=server.headers,
-        cwd=None if server.cwd is None else (loaded.folder / Path(server.cwd).expanduser()),
-        names="plain" if plain else server.names,
-        start_timeout_s=server.start_timeout_s,
-        call_timeout_s=server.call_timeout_s,
-    )
-
-
-def build_policy(loaded: LoadedConfig, *, stdio: bool) -> tuple[Policy, FactsOf]:
-    """Compile the policy, and find the facts about tools.
-
-    Raises:
-        ConfigError: a manifest or a condition is not usable.
-    """
-    manifests = Shelf().bind(loaded.config, loaded.folder)
-    home = Path.home()
-    own = OwnFiles(
-        [*guard_files(loaded), *host_config_files(home, sys.platform, Path.cwd(), os.environ)],
-        cwds={
-            name: loaded.folder / Path(server.cwd).expanduser() if server.cwd else Path.cwd()
-            for name, server in loaded.servers.items()
-        },
-        home=home,
-        env=dict(os.environ),
-    )
-    policy = Policy(loaded.config, touches_own_files=own.touched_by, manifest_digest=manifests.digest, stdio=stdio)
-    return policy, manifests.facts_for
-
-
-async def probe_servers(loaded: LoadedConfig, *, timeout_s: float) -> list[JsonDict]:
-    """Start every server, list what it offers, stop it: for `check --connect`.
-
-    Returns:
-        One dict a server: server, status (ready, starting, failed), reason, protocol, tools.
-    """
-    prepare_data_dir(loaded.data_dir)
-    masker = Masker(loaded.config.masking, KeyStore(loaded.data_dir / "keys").secret("vault"), secrets=loaded.secrets)
-    logs.configure(masker.text)
-    servers = resolve_servers(loaded)
-    pool = Pool(servers, mask_text=masker.text, log=_log_downstream, on_listing=lambda _server, _listing: None)
-    async with pool.running():
-        pool.start("check")
-        await pool.settled(timeout_s)
-        states = {name: pool.state(name) for name in servers}
-    return [
-        {
-            "server": name,
-            "status": state.status,
-            "reason": state.reason,
-            "protocol": state.protocol,
-            "tools": state.tools,
-        }
-        for name, state in states.items()
-    ]
-
-
-def _log_downstream(text: str) -> None:
-    _log.info("downstream", text=text)
-
-
-def environment_of(config: GuardConfig, server: str) -> str:
-    """The environment of a server: its own, else that of the configuration."""
-    found = config.servers.get(server)
-    return found.environment if found and found.environment else config.environment
 
 
 def _recheck(catalog: Catalog, policy: Policy) -> Recheck:

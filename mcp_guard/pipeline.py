@@ -20,13 +20,13 @@ from mcp_guard.model import (
     Call,
     Decision,
     Effect,
-    Permit,
     RawResult,
     Receipt,
     Record,
     Suspended,
     Views,
 )
+from mcp_guard.permit import Permit
 from mcp_guard.ports import (
     ApprovalPort,
     ApprovedRun,

@@ -15,7 +15,6 @@ from mcp_guard.model import (
     Masked,
     MaskedText,
     MaskNote,
-    Permit,
     Principal,
     Prompt,
     PromptAnswer,
@@ -28,6 +27,7 @@ from mcp_guard.model import (
     VaultEntry,
     Views,
 )
+from mcp_guard.permit import Permit
 
 
 class Front(Protocol):

@@ -36,7 +36,6 @@ from mcp_guard.model import (
     MaskedJson,
     MaskedText,
     MaskNote,
-    Permit,
     Principal,
     Prompt,
     PromptAnswer,
@@ -49,8 +48,8 @@ from mcp_guard.model import (
     Target,
     VaultEntry,
     Views,
-    issue_permit,
 )
+from mcp_guard.permit import Permit, issue_permit
 from mcp_guard.pipeline import Pipeline
 from mcp_guard.ports import Front, ProgressSink
 

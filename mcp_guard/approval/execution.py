@@ -26,7 +26,8 @@ from mcp_guard.errors import (
     OutcomeUnknownError,
 )
 from mcp_guard.keystore import KeyStore
-from mcp_guard.model import Answer, Call, Decision, Effect, JsonDict, MaskedText, Permit, Views, issue_permit
+from mcp_guard.model import Answer, Call, Decision, Effect, JsonDict, MaskedText, Views
+from mcp_guard.permit import Permit, issue_permit
 from mcp_guard.ports import Executor
 
 Recheck = Callable[[Call, Views], Decision]

@@ -29,7 +29,7 @@ from mcp_guard.errors import (
     UnknownApprovalError,
 )
 from mcp_guard.keystore import KeyStore
-from mcp_guard.model import Assurance, MaskedText
+from mcp_guard.model import Assurance, JsonDict, MaskedText
 
 Verdict = Literal["approve", "deny"]
 _MAX_REASON = 500
@@ -175,22 +175,8 @@ class ApprovalReview:
             if verdict == "approve"
             else Deny(reviewer.name, comment)
         )
-        after = await transaction.step(
-            request,
-            event,
-            actor=reviewer.name,
-            detail={
-                "decision": verdict,
-                "round": request.row.round,
-                "reviewer": reviewer.name,
-                "assurance": reviewer.assurance.name,
-                "channel": reviewer.channel,
-                "separation": separation,
-                "statement": signed.statement,
-                "signature": base64.b64encode(signed.signature).decode(),
-                "comment": comment,
-            },
-        )
+        detail = _detail(request, verdict, reviewer, signed, separation, comment)
+        after = await transaction.step(request, event, actor=reviewer.name, detail=detail)
         if isinstance(after, Request):
             await transaction.add_decision(request, signed)
         return after
@@ -229,3 +215,25 @@ def _raised(outcome: Request | Conflict | GuardError) -> Request:
 
 def _unknown() -> UnknownApprovalError:
     return UnknownApprovalError("there is no such approval request")
+
+
+def _detail(
+    request: Request,
+    verdict: Verdict,
+    reviewer: Reviewer,
+    signed: SignedDecision,
+    separation: Separation,
+    comment: str,
+) -> JsonDict:
+    """What the event and the audit record say of a decision."""
+    return {
+        "decision": verdict,
+        "round": request.row.round,
+        "reviewer": reviewer.name,
+        "assurance": reviewer.assurance.name,
+        "channel": reviewer.channel,
+        "separation": separation,
+        "statement": signed.statement,
+        "signature": base64.b64encode(signed.signature).decode(),
+        "comment": comment,
+    }

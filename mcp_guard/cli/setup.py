@@ -55,7 +55,7 @@ def check(
     as_json: JsonOption = False,
 ) -> None:
     """Check the configuration; with --connect also every downstream server. Exit 1 when one does not answer."""
-    from mcp_guard.app import build_policy
+    from mcp_guard.parts import build_policy
 
     found = loaded(config, resolve=True)
     build_policy(found, stdio=True)
@@ -75,7 +75,7 @@ def explain(
     as_json: JsonOption = False,
 ) -> None:
     """Say what would happen to a call, and why. Nothing is sent or recorded."""
-    from mcp_guard.app import build_policy
+    from mcp_guard.parts import build_policy
     from mcp_guard.policy.explain import explain_call
 
     found = loaded(config)
@@ -121,7 +121,7 @@ def _object(text: str) -> dict[str, JsonValue]:
 
 
 async def _connect(found: LoadedConfig) -> list[JsonDict]:
-    from mcp_guard.app import probe_servers
+    from mcp_guard.parts import probe_servers
 
     return await probe_servers(found, timeout_s=_CONNECT_S)
 

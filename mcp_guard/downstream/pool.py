@@ -22,7 +22,8 @@ from mcp_guard.downstream.process import Log
 from mcp_guard.downstream.requests import build_request
 from mcp_guard.downstream.server import ResolvedServer
 from mcp_guard.errors import DownstreamUnavailableError, FaultError, GuardError, OverloadedError
-from mcp_guard.model import Call, Permit, RawArguments, RawResult
+from mcp_guard.model import Call, RawArguments, RawResult
+from mcp_guard.permit import Permit
 from mcp_guard.ports import ProgressSink
 
 LIST_WAIT_S: Final = 8.0

@@ -18,11 +18,10 @@ from mcp_guard.model import (
     CallKind,
     Decision,
     Effect,
-    Permit,
     Risk,
     Views,
-    issue_permit,
 )
+from mcp_guard.permit import Permit, issue_permit
 from mcp_guard.policy.rules import CompiledRule, Query, Why, compile_rules, default_effect
 
 OWN_FILES = "builtin:own-files"

@@ -108,7 +108,6 @@ class Edge:
     state_keys: list[bytes]
     host: str = ""
     prompts: bool = True
-    announce: bool = True
     fronts: list[ServerSession] = field(default_factory=list)
     bus: InMemorySubscriptionBus = field(default_factory=InMemorySubscriptionBus)
     arrived: anyio.Event = field(default_factory=anyio.Event)
@@ -280,7 +279,7 @@ class Handlers:
             if tool:
                 return result
             raise MCPError(-32011, "this call waits for approval; repeat it later", result["_meta"])
-        notice = self._edge.masking.announce(step.notes) if self._edge.announce else ""
+        notice = self._edge.masking.announce(step.notes)
         return answers.answer_result(step, call_id=call.call_id, notice=notice, modern=is_modern(ctx), tool=tool)
 
     async def _wait(self, ctx: Context, call_id: str, arguments: JsonDict) -> Any:
@@ -291,7 +290,7 @@ class Handlers:
         step = await self._edge.desk.wait(ticket, self._edge.principal(ctx), seconds)
         if isinstance(step, Suspended):
             return answers.ticket(step, call_id=call_id, target=None)
-        notice = self._edge.masking.announce(step.notes) if self._edge.announce else ""
+        notice = self._edge.masking.announce(step.notes)
         return answers.answer_result(step, call_id=call_id, notice=notice, modern=is_modern(ctx), tool=True)
 
     def _round(self, params: Any, ctx: Context) -> tuple[str, tuple[str, PromptAnswer | None] | None]:

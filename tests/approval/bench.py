@@ -30,7 +30,6 @@ from mcp_guard.model import (
     JsonDict,
     MaskedJson,
     MaskedText,
-    Permit,
     Principal,
     Prompt,
     PromptAnswer,
@@ -41,6 +40,7 @@ from mcp_guard.model import (
     Target,
     Views,
 )
+from mcp_guard.permit import Permit
 from mcp_guard.ports import ApprovedRun
 from mcp_guard.storage.sqlite import Database
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import anyio
 
 from mcp_guard.clock import SystemClock
-from mcp_guard.model import Answer, MaskedJson, Permit
+from mcp_guard.model import Answer, MaskedJson
+from mcp_guard.permit import Permit
 from mcp_guard.ports import ApprovedRun
 from tests.approval.bench import LOCAL_ALICE, Bench
 

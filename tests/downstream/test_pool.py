@@ -30,8 +30,8 @@ from mcp_guard.model import (
     RawArguments,
     RawResult,
     Target,
-    issue_permit,
 )
+from mcp_guard.permit import issue_permit
 
 Make = Callable[..., ResolvedServer]
 ME = Principal("os", "me")

@@ -11,6 +11,7 @@ from typing import Any
 import anyio
 import mcp_types as types
 import pytest
+from mcp import Client
 from mcp.shared.exceptions import MCPError
 
 from tests.e2e.harness import Guard, basic, connected, planted, raw_call, text_of, until
@@ -103,33 +104,39 @@ async def test_one_server_alone_keeps_its_plain_names(mode: str, tmp_path: Path)
         assert "[policy_denied]" in text_of(await raw_call(client, "drop_thing", {"id": 1}))
 
 
+async def grown_is_listed(client: Client) -> bool:
+    return "leaky_grown" in {tool.name for tool in (await client.list_tools()).tools}
+
+
 async def test_a_tool_that_is_added_later_is_announced_and_callable_in_the_older_era(tmp_path: Path) -> None:
-    """Protocol, notifications/tools/list_changed."""
-    changed = anyio.Event()
+    """Protocol, notifications/tools/list_changed: who lists only when told finds the tool."""
+    send, told = anyio.create_memory_object_stream[None](100)
 
     async def hear(message: Any) -> None:
         if isinstance(message, types.ToolListChangedNotification):
-            changed.set()
+            send.send_nowait(None)
 
-    async with connected(basic(tmp_path), mode="legacy", message_handler=hear) as client:
-        await client.list_tools()
-        changed = anyio.Event()
-        await raw_call(client, "leaky_grow", {})
-        with anyio.fail_after(10):
-            await changed.wait()
-        assert "leaky_grown" in {tool.name for tool in (await client.list_tools()).tools}
-        assert text_of(await raw_call(client, "leaky_grown", {})) == "grown  done"
+    with send, told:
+        async with connected(basic(tmp_path), mode="legacy", message_handler=hear) as client:
+            assert not await grown_is_listed(client)
+            await raw_call(client, "leaky_grow", {})
+            with anyio.fail_after(10):
+                await told.receive()
+                while not await grown_is_listed(client):
+                    await told.receive()
+            assert text_of(await raw_call(client, "leaky_grown", {})) == "grown  done"
 
 
 async def test_a_tool_that_is_added_later_is_announced_to_a_modern_subscriber(tmp_path: Path) -> None:
     """Protocol 2026-07-28, subscriptions/listen."""
     async with connected(basic(tmp_path), mode="auto") as client:
-        await client.list_tools()
+        assert not await grown_is_listed(client)
         async with client.listen(tools_list_changed=True) as events:
             await raw_call(client, "leaky_grow", {})
             with anyio.fail_after(10):
-                await anext(aiter(events))
-        assert "leaky_grown" in {tool.name for tool in (await client.list_tools()).tools}
+                async for _ in events:
+                    if await grown_is_listed(client):
+                        break
 
 
 @pytest.mark.parametrize("mode", ERAS)

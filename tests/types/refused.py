@@ -13,7 +13,6 @@ from mcp_guard.model import (
     JsonDict,
     Masked,
     MaskedJson,
-    Permit,
     Prompt,
     RawArguments,
     RawResult,
@@ -22,6 +21,7 @@ from mcp_guard.model import (
     VaultEntry,
     Views,
 )
+from mcp_guard.permit import Permit
 from mcp_guard.ports import ApprovalPort, ApprovedRun, AuditTrail, Downstreams, Executor, Front, MaskingPort, PolicyPort
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mcp_guard.errors import InternalError
-from mcp_guard.model import Permit, issue_permit
+from mcp_guard.permit import Permit, issue_permit
 
 ROOT = Path(__file__).parents[2]
 REFUSED = Path(__file__).with_name("refused.py")

@@ -43,6 +43,10 @@ class KeyStore:
             self._rings[name] = self._load(name)
         return self._rings[name]
 
+    def has(self, name: str) -> bool:
+        """Whether a key of this name was ever made here. Makes none."""
+        return bool(self._files(name))
+
     def secret(self, name: str) -> bytes:
         """The current key of this name, 32 bytes."""
         return self.ring(name)[0]

@@ -326,6 +326,8 @@ class Suspended:
     expires_ns: int
     needs: str
     """Plain text: who must do what, e.g. `one reviewer (A1)`."""
+    rule: str = ""
+    """Id of the rule that asks."""
 
 
 @dataclass(frozen=True, slots=True)

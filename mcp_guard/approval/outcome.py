@@ -53,6 +53,7 @@ def suspended(request: Request) -> Suspended:
         fingerprint=fingerprint(row.action_digest),
         expires_ns=row.expires_ns if row.state is State.PENDING else row.use_by_ns or row.expires_ns,
         needs=needs(request.min_assurance) if row.state is State.PENDING else "nothing: the call is carried out",
+        rule=request.rule,
     )
 
 

@@ -25,7 +25,7 @@ from mcp_guard.audit.query import unfinished_calls
 from mcp_guard.audit.record import Prepared, prepare
 from mcp_guard.audit.schema import month_of, slot_files
 from mcp_guard.audit.shard import Shard
-from mcp_guard.audit.slots import Slot, install_name, signer_for, take_slot
+from mcp_guard.audit.slots import Slot, install_name, require_key, signer_for, take_slot
 from mcp_guard.clock import Clock, Ids
 from mcp_guard.errors import AuditUnavailableError
 from mcp_guard.keystore import KeyStore
@@ -106,10 +106,12 @@ class AuditLog:
             append_timeout_s: Longest wait for a record to become durable.
 
         Raises:
-            AuditUnavailableError: the folder cannot be written, or the log is not the one that was signed last.
+            AuditUnavailableError: the folder cannot be written, the log is not the one that was signed last, or its
+                key is missing.
             ConfigError: the key cannot be read or made.
         """
         try:
+            require_key(folder, keys)
             name = install_name(folder, ids)
             signer = signer_for(name, keys)
             slot = take_slot(folder)

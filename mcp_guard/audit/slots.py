@@ -11,6 +11,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from mcp_guard.audit.checkpoint import Signer
+from mcp_guard.audit.schema import log_files
 from mcp_guard.clock import Ids
 from mcp_guard.errors import AuditUnavailableError
 from mcp_guard.keystore import KeyStore
@@ -18,6 +19,7 @@ from mcp_guard.system import FileLock, make_private_dir, write_new_private
 
 _MAX_SLOTS = 100
 _INSTALL_FILE = "install-id"
+_KEY = "checkpoint"
 _INSTALL = re.compile(r"install_[a-z0-9]{26}")
 
 
@@ -82,21 +84,36 @@ def read_install_name(folder: Path) -> str:
     return f"mcp-guard/{text}"
 
 
+def require_key(folder: Path, keys: KeyStore) -> None:
+    """Refuse to go on with a log whose key is gone: a new key would make every older record look forged (fault F19).
+
+    Raises:
+        AuditUnavailableError: there are records, and no key.
+        OSError: the folder cannot be read.
+    """
+    if not keys.has(_KEY) and folder.is_dir() and log_files(folder):
+        raise AuditUnavailableError(
+            "the key that signed this log is missing",
+            hint="restore the keys folder of the data folder from a backup, or move the audit folder away",
+        )
+
+
 def signer_for(name: str, keys: KeyStore) -> Signer:
     """The signer of this installation, with all keys of the ring `checkpoint`.
 
     Raises:
         ConfigError: the key cannot be read or made.
     """
-    return Signer(name, [Ed25519PrivateKey.from_private_bytes(key) for key in keys.ring("checkpoint")])
+    return Signer(name, [Ed25519PrivateKey.from_private_bytes(key) for key in keys.ring(_KEY)])
 
 
 def installed_vkeys(folder: Path, keys: KeyStore) -> tuple[str, ...]:
-    """Public keys by which the log in `folder` is verified on the machine that wrote it.
+    """Public keys by which the log in `folder` is verified on the machine that wrote it; none when its key is gone.
 
     Raises:
         AuditUnavailableError: the file with the installation's id is damaged.
         ConfigError: the key cannot be read.
         OSError: there is no log.
     """
-    return signer_for(read_install_name(folder), keys).vkeys
+    name = read_install_name(folder)
+    return signer_for(name, keys).vkeys if keys.has(_KEY) else ()

@@ -84,6 +84,8 @@ def verify(folder: Path, vkeys: Iterable[str], *, trusted: Iterable[Head] | None
     if not files:
         return _report([Problem(Outcome.UNREADABLE, ".", None, "there is no log to read")], [])
     heads, keys = list(trusted or ()), tuple(vkeys)
+    if not keys:
+        return _report([Problem(Outcome.UNVERIFIABLE, ".", None, "the key that signed this log is missing")], [])
     problems = _check_slots(files)
     results: list[FileResult] = []
     before: FileResult | None = None

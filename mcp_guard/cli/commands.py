@@ -63,5 +63,5 @@ def main() -> int:
 
 
 def _run() -> int:
-    app()
+    app(prog_name="mcp-guard")
     return 0

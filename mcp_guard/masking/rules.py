@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-SECRET = "SECRET"  # noqa: S105 - judged, see the lines around
+SECRET = "SECRET"  # noqa: S105 - the name of a type, no secret
 PRIVATE_KEY = "PRIVATE_KEY"
 SECRET_TYPES = frozenset({SECRET, PRIVATE_KEY})
 TYPES = (
@@ -100,13 +100,13 @@ DIRECT = (
 """(rule id, literal that stands before the secret, the secret)."""
 
 ANCHORED = (
-    ("azure_ad", "Q~", r"(?<![\w~.-])[\w~.-]{3}\dQ~[\w~.-]{31,34}(?![\w~.-])", 6),
-    ("mailchimp", "-us", r"(?<![\w-])[0-9a-f]{32}-us\d{1,2}(?![\w-])", 33),
-    ("telegram", ":A", r"(?<!\d)\d{5,16}:A[\w-]{34}(?![\w-])", 17),
-    ("maxmind", "_mmk", r"(?<!\w)[A-Za-z0-9]{6}_[A-Za-z0-9]{29}_mmk(?!\w)", 37),
-    ("facebook", "|", r"(?<!\d)\d{15,16}\|[\w-]{27,40}(?![\w-])", 17),
+    ("azure_ad", r"(?<![\w~.-])[\w~.-]{3}\d", "Q~", r"[\w~.-]{31,34}(?![\w~.-])", 5),
+    ("mailchimp", r"(?<![\w-])[0-9a-f]{32}", "-us", r"\d{1,2}(?![\w-])", 33),
+    ("telegram", r"(?<!\d)\d{5,16}", ":A", r"[\w-]{34}(?![\w-])", 17),
+    ("maxmind", r"(?<!\w)[A-Za-z0-9]{6}_[A-Za-z0-9]{29}", "_mmk", r"(?!\w)", 37),
+    ("facebook", r"(?<!\d)\d{15,16}", "|", r"[\w-]{27,40}(?![\w-])", 17),
 )
-"""(rule id, literal inside the secret, the secret, how far before the literal it begins)."""
+"""(rule id, what stands before the literal, the literal, what stands after it, how far before it begins at most)."""
 
 KEYWORDS = ("passw", "pwd", "passphrase", "secret", "token", "key", "credential", "auth", "cookie", "session", "_pass")
 """Lower-case parts of names of secrets; the name around a hit decides (`keys.hint`)."""

@@ -65,7 +65,7 @@ def ticket(suspended: Suspended, *, call_id: str, target: Target | None) -> Json
         f'Call {WAIT_TOOL} with {{"ticket": "{suspended.approval_id}"}}, or repeat this exact call; '
         "changed arguments start a new request. Do not try another route."
     )
-    if target is not None and not target.facts.listed:
+    if target is not None and not target.facts.listed and suspended.rule.startswith("default:"):
         text += "\n" + _settling_rule(target)
     return {
         "content": [{"type": "text", "text": text}],

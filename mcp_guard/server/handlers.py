@@ -123,7 +123,7 @@ class Edge:
 
 
 def build_server(edge: Edge, instructions: str) -> Server[Any]:
-    """Make the SDK server. The only middleware beside the SDK's own is the seal of `requestState`."""
+    """Make the SDK server. Its only middleware is the seal of `requestState` (decisions.md D2)."""
     handlers = Handlers(edge)
     server: Server[Any] = Server(
         "mcp-guard",
@@ -143,7 +143,8 @@ def build_server(edge: Edge, instructions: str) -> Server[Any]:
     )
     server.add_notification_handler("notifications/initialized", types.NotificationParams, handlers.initialized)
     security = RequestStateSecurity(keys=edge.state_keys, ttl=_STATE_TTL_S)
-    server.middleware.append(RequestStateBoundary(security, default_audience=edge.name))
+    # Instead of the SDK's own list: its tracing puts the text of errors into spans.
+    server.middleware[:] = [RequestStateBoundary(security, default_audience=edge.name)]
     return server
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Protocol
+
+import anyio
 
 from mcp_guard.downstream.catalog import Catalog
 from mcp_guard.downstream.listing import Listing
@@ -42,15 +45,18 @@ class Offers:
         self._masker = masker
         self._on_change = on_change
         self._masked: dict[str, list[JsonDict]] = {}
+        self._updated = anyio.Event()
 
     def update(self, server: str, listing: Listing) -> None:
         """Take over what a server offers now, and tell clients when it differs from before."""
         if self._catalog.update(server, listing):
             self._masked.clear()
             self._on_change()
+        self._updated.set()
+        self._updated = anyio.Event()
 
     async def resolve(self, kind: CallKind, name: str, principal: Principal) -> Target:
-        """The target behind a name or URI; an unknown one waits for servers that are starting.
+        """The target behind a name or URI; an unknown one waits until a server that is starting offers it.
 
         Raises:
             UnknownTargetError: no server offers it.
@@ -59,8 +65,23 @@ class Offers:
         try:
             return self._look_up(kind, name, principal)
         except UnknownTargetError:
-            await self._pool.settled(_FIRST_START_WAIT_S)
+            await self._until_offered(kind, name, principal)
             return self._look_up(kind, name, principal)
+
+    async def _until_offered(self, kind: CallKind, name: str, principal: Principal) -> None:
+        """Return once the name is known or no server is starting any more: one slow server keeps no other waiting."""
+        async with anyio.create_task_group() as waiting:
+
+            async def watch() -> None:
+                while True:
+                    await self._updated.wait()
+                    with contextlib.suppress(UnknownTargetError):
+                        self._look_up(kind, name, principal)
+                        waiting.cancel_scope.cancel()
+
+            waiting.start_soon(watch)
+            await self._pool.settled(_FIRST_START_WAIT_S)
+            waiting.cancel_scope.cancel()
 
     async def listing(self, key: str, principal: Principal) -> list[JsonDict]:
         """Masked definitions. Waits up to 8 s for servers that are starting, 20 s while one was never seen (D27)."""

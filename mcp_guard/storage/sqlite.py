@@ -42,14 +42,18 @@ class Database:
         Raises:
             StoreUnavailableError: the folder cannot be written, or the file is not usable.
         """
+        opened: list[aiosqlite.Connection] = []
         try:
             make_private_dir(path.parent)
-            writer = await _connect(path)
-            reader = await _connect(path)
-            database = cls(path, writer, reader)
+            opened = [await _connect(path), await _connect(path)]
+            database = cls(path, *opened)
             async with database.write() as db:
                 await _migrate(db, domains)
-        except (OSError, sqlite3.Error) as error:
+        except BaseException as error:
+            for connection in opened:
+                await connection.close()  # its thread would keep the process alive
+            if not isinstance(error, OSError | sqlite3.Error):
+                raise
             raise StoreUnavailableError(
                 f"the store {path.name} cannot be opened: {type(error).__name__}",
                 hint="check owner, mode and free space of the data folder",
@@ -137,16 +141,20 @@ class Database:
 
 async def _connect(path: Path) -> aiosqlite.Connection:
     db = await aiosqlite.connect(path, isolation_level=None)
-    for pragma in (
-        "busy_timeout=2000",
-        "journal_mode=WAL",
-        "synchronous=FULL",
-        "wal_autocheckpoint=0",
-        "foreign_keys=ON",
-        "secure_delete=ON",
-    ):
-        await db.execute_fetchall(f"PRAGMA {pragma}")
-    await anyio.Path(path).chmod(PRIVATE_FILE)
+    try:
+        for pragma in (
+            "busy_timeout=2000",
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "wal_autocheckpoint=0",
+            "foreign_keys=ON",
+            "secure_delete=ON",
+        ):
+            await db.execute_fetchall(f"PRAGMA {pragma}")
+        await anyio.Path(path).chmod(PRIVATE_FILE)
+    except BaseException:
+        await db.close()  # its thread would keep the process alive
+        raise
     return db
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -107,8 +110,16 @@ class Guard:
         return json.loads(done.stdout)
 
     def everything_written(self) -> bytes:
-        """All bytes of all files below the data folder."""
-        return b"".join(path.read_bytes() for path in sorted(self.data.rglob("*")) if path.is_file())
+        """All bytes of all files below the data folder, and what is packed in the log's payloads."""
+        files = [path for path in sorted(self.data.rglob("*")) if path.is_file()]
+        return b"".join([*(path.read_bytes() for path in files), *self._unpacked()])
+
+    def _unpacked(self) -> Iterator[bytes]:
+        for file in self.data.rglob("audit/*/*.db"):
+            with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as db:
+                for (data,) in db.execute("SELECT data FROM payload"):
+                    with contextlib.suppress(zlib.error):
+                        yield zlib.decompress(data)
 
     def executions(self, server: str = "leaky") -> list[dict[str, Any]]:
         """What the leaking server did, with the execution id of each."""
@@ -155,10 +166,22 @@ def basic(folder: Path, **more: Any) -> Guard:
     return guard
 
 
+def recorded(parameters: StdioServerParameters, out: Path) -> StdioServerParameters:
+    """The same process, with all bytes that its client receives also in `out`, and its stderr in `out`.err."""
+    script = 'out="$0"; "$@" 2>>"$out.err" | tee -a "$out"'
+    command = [str(out), parameters.command, *parameters.args]
+    return parameters.model_copy(update={"command": "/bin/sh", "args": ["-c", script, *command]})
+
+
 @asynccontextmanager
-async def connected(guard: Guard, *extra: str, mode: str = "auto", **client: Any) -> AsyncIterator[Client]:
-    """A client on a new guard process over stdio."""
-    async with Client(guard.params(*extra), mode=mode, cache=None, **client) as found:
+async def connected(
+    guard: Guard, *extra: str, mode: str = "auto", record: Path | None = None, **client: Any
+) -> AsyncIterator[Client]:
+    """A client on a new guard process over stdio; `record` keeps what it receives, see `recorded`."""
+    parameters = guard.params(*extra)
+    if record is not None:
+        parameters = recorded(parameters, record)
+    async with Client(parameters, mode=mode, cache=None, **client) as found:
         yield found
 
 

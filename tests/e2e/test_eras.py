@@ -179,11 +179,10 @@ async def test_a_crash_in_a_call_is_an_unknown_outcome_and_the_next_call_works(m
 
 @pytest.mark.parametrize("mode", ERAS)
 async def test_errors_of_the_guard_carry_their_code_where_a_result_cannot(mode: str, tmp_path: Path) -> None:
-    """D4: an unknown tool and an unknown resource are JSON-RPC errors with our code."""
+    """D4: an unknown tool and an unknown prompt are JSON-RPC errors with our code."""
     async with connected(basic(tmp_path), mode=mode) as client:
         for attempt in (
             lambda: raw_call(client, "leaky_nothing", {}),
-            lambda: client.read_resource("nowhere://1"),
             lambda: client.get_prompt("leaky_nothing"),
         ):
             with pytest.raises(MCPError) as caught:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -79,8 +80,16 @@ def test_a_ticket_is_an_error_that_says_how_to_go_on_and_never_how_to_approve() 
 
 def test_a_ticket_for_an_unlisted_tool_prints_the_rule_that_would_settle_it() -> None:
     """architecture.md §4."""
-    result: Any = answers.ticket(SUSPENDED, call_id="call_1", target=UNLISTED)
+    by_default = replace(SUSPENDED, rule="default:high")
+    result: Any = answers.ticket(by_default, call_id="call_1", target=UNLISTED)
     assert "match: {server: crm, tool: wipe}" in result["content"][0]["text"]
+
+
+def test_a_ticket_that_a_rule_asks_for_does_not_offer_another_rule() -> None:
+    """An allow would change nothing: the most restrictive rule wins."""
+    by_rule = replace(SUSPENDED, rule="ask-before-wipe")
+    result: Any = answers.ticket(by_rule, call_id="call_1", target=UNLISTED)
+    assert "effect: allow" not in result["content"][0]["text"]
 
 
 def test_an_executing_request_is_not_called_unexecuted() -> None:

@@ -2,7 +2,7 @@
 # PYTHON=/path/to/python chooses the interpreter; pip is used as it is configured.
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup demo test check format bench lock clean
+.PHONY: help setup demo test check format bench picture lock clean
 
 PYTHON ?=
 ARGS ?=
@@ -23,6 +23,7 @@ help:
 	@echo "make bench    direct, through the guard, through a naive proxy: as ratios"
 	@echo "make setup    only install, into $(VENV)"
 	@echo "make format   rewrite the tree: layout, fixable findings, generated schemas"
+	@echo "make picture  draw docs/demo.svg from a real run of the demo"
 	@echo "make lock     compile requirements/*.lock anew"
 	@echo "make clean    remove $(VENV), caches and installed node packages"
 
@@ -51,6 +52,10 @@ format: $(DEV)
 
 bench: $(DEV)
 	$(BIN)/python -m benchmarks.run $(ARGS)
+	$(BIN)/python -m benchmarks.masking
+
+picture: $(DEV)
+	$(BIN)/python docs/picture.py
 
 lock: $(DEV)
 	$(COMPILE) pyproject.toml requirements/build.in --output-file requirements/core.lock

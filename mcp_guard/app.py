@@ -251,7 +251,7 @@ class _Changes:
 async def _serve_stdio(guard: Guard) -> None:
     from mcp_guard.wire.stdio import stdio_front
 
-    server = build_server(guard.edge, guard.offers.instructions())
+    server = build_server(guard.edge, guard.offers.instructions(), guard.offers.declares)
     initial = server.create_initialization_options(NotificationOptions(True, True, True))
 
     def on_first(message: JsonDict) -> None:
@@ -267,19 +267,21 @@ async def _serve_stdio(guard: Guard) -> None:
 
 
 async def _serve_http(guard: Guard, loaded: LoadedConfig, options: ServeOptions) -> None:
-    from mcp_guard.http.front import bearer_token, parse_address, protected, serve_app
+    from mcp_guard.http.front import bearer_token, listen, parse_address, protected, serve_app
     from mcp_guard.server.streamable import MCP_PATH, streamable_app
 
     host, port = parse_address(options.http or "")
     token_file = loaded.data_dir / "http.token"
-    server = build_server(guard.edge, guard.offers.instructions())
+    server = build_server(guard.edge, guard.offers.instructions(), guard.offers.declares)
     app = protected(
         streamable_app(server, host=host, port=port), token=bearer_token(token_file) if options.token else None
     )
+    listener = listen(host, port)
     guard.pool.start(guard.edge.owner_key)
     needs = f"bearer token in {token_file}" if options.token else "no token: any local program can call"
     sys.stderr.write(f"mcp-guard listens on http://{host}:{port}{MCP_PATH} ({needs})\n")
-    await serve_app(app, host=host, port=port)
+    with listener:
+        await serve_app(app, listener)
 
 
 async def _stop_on_signal(scope: anyio.CancelScope) -> None:

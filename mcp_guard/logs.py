@@ -101,7 +101,7 @@ class _Masking:
     def _text(self, text: str) -> str:
         try:
             return self._mask(text)
-        except Exception:  # noqa: BLE001 - judged, see the lines around
+        except Exception:  # noqa: BLE001 - what could not be masked is not logged, whatever the reason (F18)
             return "[MASKED:error]"
 
     def _value(self, value: object, depth: int) -> object:
@@ -136,7 +136,7 @@ class _Bridge(logging.Handler):
         log = structlog.get_logger()
         try:
             message = record.getMessage()
-        except Exception:  # noqa: BLE001 - judged, see the lines around
+        except Exception:  # noqa: BLE001 - a library's arguments may raise anything when they are formatted
             message = "a message that could not be formatted"
         name = record.levelname.lower() if record.levelno <= logging.ERROR else "error"
         method = getattr(log, name, log.warning)
@@ -144,13 +144,14 @@ class _Bridge(logging.Handler):
 
 
 def _warning(
-    message: Warning | str,  # noqa: ARG001 - judged, see the lines around
+    message: Warning | str,
     category: type[Warning],
     filename: str,
     lineno: int,
-    file: TextIO | None = None,  # noqa: ARG001 - judged, see the lines around
-    line: str | None = None,  # noqa: ARG001 - judged, see the lines around
+    file: TextIO | None = None,
+    line: str | None = None,
 ) -> None:
+    del message, file, line  # the text and the source line may quote the value that is warned of
     structlog.get_logger().warning("warning", error=category.__name__, at=[f"{Path(filename).name}:{lineno}"])
 
 

@@ -60,7 +60,7 @@ class Risk(StrEnum):
 
 
 class Assurance(IntEnum):
-    """How sure it is that the person named decided (approvals.md §2)."""
+    """How sure it is that the person named decided (docs/approvals.md)."""
 
     A0 = 0
     """Policy or a standing grant."""

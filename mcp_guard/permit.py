@@ -1,4 +1,4 @@
-"""What lets one call through, once. Nothing is forwarded without it (architecture.md §2)."""
+"""What lets one call through, once. Nothing is forwarded without it (ARCHITECTURE.md, "One call")."""
 
 from __future__ import annotations
 

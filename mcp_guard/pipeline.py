@@ -1,4 +1,4 @@
-"""The policy enforcement point: the one path of a call (architecture.md §2).
+"""The policy enforcement point: the one path of a call (ARCHITECTURE.md, "One call").
 
 `handle` is read from top to bottom; its numbered comment is the security argument.
 """

@@ -95,7 +95,7 @@ def test_what_has_no_form_is_refused_and_not_shown(value: JsonValue) -> None:
 
 
 def test_nesting_beyond_the_interpreters_limit_is_refused() -> None:
-    """audit.md section 10 item 11."""
+    """docs/audit.md, "How a change shows"."""
     deep: JsonValue = []
     for _ in range(5000):
         deep = [deep]

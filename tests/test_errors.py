@@ -22,13 +22,13 @@ DOCUMENTED = re.findall(r"\* (\w+Error) +(\w+)(?: +(-\d+))?", errors.__doc__ or 
 
 
 def test_the_text_is_code_message_and_hint() -> None:
-    """style.md section 7: the full text."""
+    """docs/errors.md: the full text."""
     assert str(AuditUnavailableError("no space", hint="make some")) == ("[audit_unavailable] no space\nhint: make some")
 
 
 @pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
 def test_every_error_has_a_hint_and_a_well_formed_code(kind: type[GuardError]) -> None:
-    """style.md section 9 habit 5."""
+    """CONTRIBUTING.md, habit 5."""
     assert re.fullmatch(r"[a-z_]+", kind.code)
     assert kind.default_hint
     assert kind.__doc__

@@ -127,7 +127,7 @@ def test_files_that_only_look_like_keys_are_not_used(tmp_path: Path) -> None:
 
 
 def test_a_key_store_shows_no_key(tmp_path: Path) -> None:
-    """style.md habit 4."""
+    """CONTRIBUTING.md, habit 4."""
     keys = KeyStore(tmp_path)
     assert keys.secret("vault").hex() not in repr(keys)
     assert repr(keys) == f"KeyStore({tmp_path})"

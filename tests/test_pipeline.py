@@ -1,4 +1,4 @@
-"""The one path of a call: order, failures, and what is never forwarded (architecture.md §2)."""
+"""The one path of a call: order, failures, and what is never forwarded (ARCHITECTURE.md, "One call")."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ def a_run(bench: Bench) -> Run:
 
 
 async def test_an_allowed_call_walks_the_line_in_its_order() -> None:
-    """architecture.md §2, steps 1 to 7."""
+    """ARCHITECTURE.md, "One call"."""
     bench = Bench()
     answer = await bench.pipeline().handle(a_call(), bench)
     assert bench.steps == [
@@ -211,7 +211,7 @@ async def test_an_allowed_call_walks_the_line_in_its_order() -> None:
 
 
 async def test_what_is_recorded_and_answered_holds_no_secret() -> None:
-    """product.md principle 4; security.md S25."""
+    """decisions.md D11; security.md S25."""
     bench = Bench()
     answer = await bench.pipeline().handle(a_call(), bench)
     assert SECRET not in repr((answer, bench.records, a_call(), bench.progress_seen))
@@ -231,7 +231,7 @@ async def test_what_is_recorded_and_answered_holds_no_secret() -> None:
     ],
 )
 async def test_a_fault_before_forwarding_forwards_nothing(step: str, fault: Exception, seen: type[GuardError]) -> None:
-    """product.md principle 1, fail closed."""
+    """CONTRIBUTING.md, habit 3: fail closed."""
     bench = Bench(fail={step: fault})
     with pytest.raises(seen) as caught:
         await bench.pipeline().handle(a_call(), bench)
@@ -257,7 +257,7 @@ async def test_a_placeholder_that_may_not_be_restored_refuses_the_call() -> None
 
 
 async def test_a_suspended_call_forwards_nothing_and_leaves_a_record() -> None:
-    """approvals.md §3 S5."""
+    """docs/approvals.md S5."""
     bench = Bench(effect=Effect.REQUIRE_APPROVAL, settle_gives=SUSPENDED)
     assert await bench.pipeline().handle(a_call(), bench) is SUSPENDED
     assert bench.forwarded == []
@@ -303,7 +303,7 @@ async def test_a_call_without_a_result_still_has_an_outcome_on_record(fault: Exc
 
 
 async def test_a_result_that_cannot_be_masked_is_withheld() -> None:
-    """masking.md §7: any exception in masking = result withheld."""
+    """docs/masking.md, "When it fails": any exception in masking = result withheld."""
     bench = Bench(fail={"mask": MaskingError("the engine failed")})
     with pytest.raises(MaskingError):
         await bench.pipeline().handle(a_call(), bench)
@@ -311,7 +311,7 @@ async def test_a_result_that_cannot_be_masked_is_withheld() -> None:
 
 
 async def test_a_result_that_cannot_be_recorded_is_withheld_and_the_error_says_that_it_ran() -> None:
-    """audit.md §7."""
+    """docs/audit.md, "When it fails"."""
     bench = Bench(fail={"call.result": AuditUnavailableError("disk full")})
     with pytest.raises(AuditUnavailableError, match="the call did run"):
         await bench.pipeline().handle(a_call(), bench)
@@ -346,7 +346,7 @@ async def test_an_approved_call_that_cannot_be_recorded_sends_nothing() -> None:
 
 
 async def test_a_permit_is_for_one_call_and_for_once() -> None:
-    """architecture.md §2: a Permit is single use."""
+    """ARCHITECTURE.md, "One call": a Permit is single use."""
     permit = issue_permit("call_1", "rule")
     with pytest.raises(InternalError):
         permit.use("call_2")

@@ -1,7 +1,7 @@
 """The approval desk: attaches calls to durable requests and hands out what became of them.
 
 A human is never awaited inside the only copy of the state. The row is durable, the call attaches to it, and the
-approved call runs in the desk's own task: clients time out and cancel their handlers (approvals.md §0.3).
+approved call runs in the desk's own task: clients time out and cancel their handlers (docs/approvals.md).
 """
 
 from __future__ import annotations

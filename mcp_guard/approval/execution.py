@@ -52,7 +52,7 @@ class ClaimedRun:
         self.decision = stored.decision
 
     async def mark_sent(self) -> bool:
-        """T14: commit sent=1. False means: do not send; an approval whose time is over has expired (attack 24)."""
+        """T14: commit sent=1. False means: do not send; an approval whose time is over has expired (S13)."""
         async with self._store.write() as transaction:
             over = transaction.now_ns >= self._not_after_ns
             event = Release(self.execution_id) if over else MarkSent(self.execution_id)

@@ -1,4 +1,4 @@
-"""The states of an approval request and the only edges between them (approvals.md §4). Pure.
+"""The states of an approval request and the only edges between them (docs/approvals.md). Pure.
 
 Nothing else may change a state. `apply` looks at one row, one event and one reading of the clock, and returns the
 next row or says why there is none. The store commits what it returns, together with exactly one event.
@@ -166,7 +166,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """One line of the table in approvals.md §4."""
+    """One line of the table in docs/approvals.md"""
 
     transition: str
     sources: frozenset[State]

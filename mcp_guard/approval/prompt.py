@@ -105,7 +105,7 @@ def build_prompt(request: Request) -> Prompt:
     """The question for the person at the client.
 
     Where something had to be cut, or the risk is high, the person must type the fingerprint: one click is not enough
-    for what one has not seen whole (attack 30).
+    for what one has not seen whole (security.md S15).
     """
     mark = fingerprint(request.row.action_digest)
     head = _head(request.view)

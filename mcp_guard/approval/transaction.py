@@ -117,7 +117,7 @@ class Transaction:
         return after
 
     async def expire_due(self) -> None:
-        """T10 and T11 for everything whose time is over; done in every transaction (attack 23)."""
+        """T10 and T11 for everything whose time is over; done in every transaction (security.md S13)."""
         for columns in await fetch(self._db, _DUE, {"now": self.now_ns}):
             await self.step(request_of(columns), Tick(), actor="clock")
 

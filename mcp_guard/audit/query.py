@@ -57,11 +57,15 @@ class CallSummary:
     effect: str
     """allow, require_approval, deny; empty when the call never became one (unknown name)."""
     outcome: str
-    """Of the record that ended it; empty while it is open."""
+    """Of the record that ended it, else the state in which its approval request ended, else `suspended` for a call
+    whose client has a ticket; empty while it is open."""
     approval: str | None
     forwarded: bool
     """Whether it was sent: a `call.result` that is not a refusal to send, or a `call.forwarded`."""
 
+
+_OVER = frozenset({"denied", "expired", "cancelled", "invalidated", "unknown"})
+"""States of an approval request from which its call is not carried out any more."""
 
 NOT_SENT = frozenset({"downstream_unavailable"})
 """Outcomes of a `call.result` that say that no byte was sent."""
@@ -118,11 +122,10 @@ def population(folder: Path, since_us: int = 0, until_us: int | None = None) -> 
         OSError, sqlite3.Error: the log cannot be read.
         ValueError: a record is damaged; the message names it.
     """
-    entries = _merged(_slot_streams(folder, "WHERE type >= 'call.' AND type < 'call/' AND call_id <> '' ORDER BY idx"))
     grouped: dict[str, list[Entry]] = {}
-    for entry in entries:
+    for entry in _merged(_slot_streams(folder, "WHERE call_id <> '' ORDER BY idx")):
         grouped.setdefault(entry.call_id, []).append(entry)
-    calls = (_summary(group) for group in grouped.values())
+    calls = (_summary(group) for group in grouped.values() if any(entry.type.startswith("call.") for entry in group))
     return [call for call in calls if since_us <= call.ts_us and (until_us is None or call.ts_us < until_us)]
 
 
@@ -144,31 +147,40 @@ async def follow(folder: Path, *, limit: int = 10, poll_s: float = 0.2) -> Async
 
 
 def unfinished_calls(folder: Path, slot: str) -> list[Entry]:
-    """Intents of one slot without a record that ends the call, in any slot.
+    """Intents of one slot of which nothing, in any slot, says how the call ended or whom its client has to ask.
 
     Raises:
         OSError, sqlite3.Error: the log cannot be read.
         ValueError: a record is damaged; the message names it.
     """
     files = log_files(folder)
-    ended: set[str] = set()
-    marks = ",".join("?" * len(TERMINAL))
-    for file in files:
-        with closing(read_only(file.path)) as db:
-            rows = db.execute(f"SELECT call_id FROM rec WHERE type IN ({marks})", tuple(TERMINAL))  # noqa: S608 - marks
-            ended.update(row[0] for row in rows)
+    closed = _closed(files)
     intents = [
         entry
         for file in files
         if file.slot == slot
         for entry in _read(file, "WHERE type = 'call.intent' ORDER BY idx", ())
     ]
-    return [entry for entry in intents if entry.call_id not in ended]
+    return [entry for entry in intents if entry.call_id not in closed]
+
+
+def _closed(files: Iterable[LogFile]) -> set[str]:
+    """Calls that ended, or got a ticket and were not sent since: their approval request tells the rest."""
+    calls: dict[str, set[str]] = {}
+    over: set[str] = set()
+    for file in files:
+        with closing(read_only(file.path)) as db:
+            if _size(db):
+                for kind, call_id in db.execute("SELECT type, call_id FROM rec WHERE type <> 'call.intent'"):
+                    calls.setdefault(kind, set()).add(call_id)
+        approvals = _read(file, "WHERE type >= 'approval.' AND type < 'approval/'", ())
+        over.update(entry.call_id for entry in approvals if entry.fields.get("state") in _OVER)
+    ended = over.union(*(calls.get(kind, set()) for kind in TERMINAL))
+    return ended | (calls.get("call.suspended", set()) - calls.get("call.forwarded", set()))
 
 
 def _summary(group: Sequence[Entry]) -> CallSummary:
-    first = group[0]
-    last = next((entry for entry in reversed(group) if entry.type in TERMINAL), None)
+    first = next(entry for entry in group if entry.type.startswith("call."))
     sent = any(
         entry.type == "call.forwarded" or (entry.type == "call.result" and entry.outcome not in NOT_SENT)
         for entry in group
@@ -180,10 +192,16 @@ def _summary(group: Sequence[Entry]) -> CallSummary:
         tool=first.tool,
         actor=first.actor,
         effect=next((entry.outcome for entry in group if entry.type == "call.intent"), ""),
-        outcome=last.outcome if last else "",
+        outcome=_outcome(group),
         approval=approval,
         forwarded=sent,
     )
+
+
+def _outcome(group: Sequence[Entry]) -> str:
+    ends = [entry.outcome for entry in group if entry.type in TERMINAL]
+    ends = ends or [state for entry in group if (state := str(entry.fields.get("state"))) in _OVER]
+    return (ends or ["suspended" if any(entry.type == "call.suspended" for entry in group) else ""])[-1]
 
 
 def _slot_streams(folder: Path, where: str) -> Iterable[list[Entry]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -15,7 +16,7 @@ from pydantic import JsonValue
 
 from mcp_guard import system
 from mcp_guard.approval.machine import State
-from mcp_guard.approval.prompt import visible
+from mcp_guard.approval.prompt import clip, visible
 from mcp_guard.approval.review import ApprovalReview, Shown, Verdict
 from mcp_guard.approval.rows import Request
 from mcp_guard.approval.store import DOMAIN, ApprovalStore
@@ -29,6 +30,10 @@ from mcp_guard.storage.sqlite import Database
 
 app = typer.Typer(no_args_is_help=True, help="List, show and decide suspended calls.")
 reviewers = typer.Typer(no_args_is_help=True, help="People who may decide outside a terminal.")
+
+_MAX_NAME = 100
+_MAX_ARGUMENT = 2000
+"""Characters of one argument on the terminal; a longer one says how much is missing, and --json has all of it."""
 
 TOKEN_VARIABLE = "MCP_GUARD_REVIEWER_TOKEN"  # noqa: S105 - the name of a variable
 
@@ -51,7 +56,7 @@ def ls(
         print_json([_as_json(request) for request in found])
         return
     if not found:
-        console().print("no requests wait")
+        console().print("no requests" if everything else "no request waits")
     for request in found:
         tool = f"{request.server}/{request.tool}"
         parts = (request.row.id, request.row.state, request.risk, tool, f"expires {iso(request.row.expires_ns)}")
@@ -194,7 +199,20 @@ def _print_card(found: Shown) -> None:
         if value:
             out.print(f"{name:12} {visible(str(value))}")
     arguments = view.get("arguments")
-    for name, value in arguments.items() if isinstance(arguments, dict) else ():
-        out.print(f"  {visible(name)}: {visible(str(value))}")
+    if isinstance(arguments, dict) and arguments:
+        out.print("arguments")
+        for name, value in arguments.items():
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            out.print(f"  {clip(name, _MAX_NAME)}: {clip(text, _MAX_ARGUMENT)}")
+    out.print("history")
     for event in found.events:
-        out.print(f"{iso(event.at_ns)}  {event.old or 'new'} -> {event.new}  {visible(event.actor)}")
+        out.print(f"  {iso(event.at_ns)}  {event.old or 'new'} -> {event.new}  by {visible(_actor(event.actor))}")
+
+
+def _actor(actor: str) -> str:
+    """A reviewer's name, or the subject and label of a requester's key."""
+    try:
+        key = json.loads(actor)
+    except ValueError:
+        return actor
+    return "/".join(str(part) for part in key[1:] if part) if isinstance(key, list) else actor

@@ -155,6 +155,7 @@ def _report_json(report: Report) -> JsonValue:
         "calls": report.calls,
         "dropped": report.dropped,
         "erased": report.erased,
+        "heads": [{"origin": h.origin, "size": h.size, "root": h.root_b64} for h in report.heads],
         "problems": [
             {"outcome": p.outcome.name, "file": p.file, "record": p.record, "text": p.text} for p in report.problems
         ],
@@ -168,6 +169,10 @@ def _print_report(report: Report) -> None:
         out.print(visible(str(problem)))
     if report.outcome is Outcome.OK:
         out.print(f"OK: {counts}; every record is the one that was signed")
-        out.print("note: a cut-off end shows only against a log head kept elsewhere (each result carries one in _meta)")
+        for head in report.heads:
+            out.print(f"head: {head.origin} {head.size} {head.root_b64}")
+        out.print(
+            "note: a cut-off end shows only against a head kept elsewhere: keep these, or the receipts in results"
+        )
     else:
         out.print(f"{report.outcome.name}: {counts}")

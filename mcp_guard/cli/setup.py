@@ -128,7 +128,9 @@ async def _connect(found: LoadedConfig) -> list[JsonDict]:
 
 def _print_check(found: LoadedConfig, states: list[JsonDict]) -> None:
     out = console()
-    out.print(f"ok: {found.path} ({len(found.config.servers)} servers, {len(found.config.rules)} rules)")
+    servers, rules = len(found.config.servers), len(found.config.rules)
+    counts = f"{servers} server{'s' * (servers != 1)}, {rules} rule{'s' * (rules != 1)}"
+    out.print(f"ok: {found.path} ({counts})")
     out.print(f"data folder: {found.data_dir}")
     for state in states:
         more = state["reason"] if state["status"] != "ready" else f"{state['tools']} tools, {state['protocol']}"

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mcp_guard.config.problems import Finding, Place
 from mcp_guard.config.schema import ServerConfig
+from mcp_guard.config.secretfiles import names_a_secret
 
 MIN_SECRET = 6
 """Characters; a shorter value is not masked as an exact match, it would mask unrelated text."""
@@ -31,10 +32,6 @@ _HOST_NAMES = frozenset(
         "execPath",
         "workspaceRoot",
     }
-)
-_SECRET_KEY = re.compile(
-    r"secret|token|passw|api[-_]?key|private[-_]?key|credential|authori[sz]ation|cookie|(^|[-_])(key|auth|pat|pwd)$",
-    re.IGNORECASE,
 )
 
 KeyringGet = Callable[[str, str], str | None]
@@ -97,7 +94,7 @@ class Resolver:
         for key, value in values.items():
             here = (*place, key)
             resolved[key] = self.text(value, here)
-            if _SECRET_KEY.search(key):
+            if names_a_secret(key):
                 if value and "${" not in value:
                     self.warnings.append(Finding(here, "a secret in plain text", "use ${env:NAME} or ${file:PATH}"))
                 self._keep(resolved[key], here)

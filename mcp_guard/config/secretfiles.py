@@ -54,7 +54,7 @@ class SecretFiles:
     def _keyed(self, server: str, key: str, value: Any) -> Any:
         if not isinstance(value, str) or "${" in value:
             return value
-        if not _secret_name(key) or _PLAIN_VALUE.fullmatch(value):
+        if not names_a_secret(key) or _PLAIN_VALUE.fullmatch(value):
             return self._inside(server, key, value)
         scheme = _SCHEME.match(value)
         start = scheme.end() if scheme else 0
@@ -74,7 +74,7 @@ class SecretFiles:
             else:
                 moved.append(self._inside(server, "arg", arg))
             flag = arg.lstrip("-") if isinstance(arg, str) and arg.startswith("--") and "=" not in arg else ""
-            flag = flag if _secret_name(flag) else ""
+            flag = flag if names_a_secret(flag) else ""
         return moved
 
     def _inside(self, server: str, key: str, text: str) -> str:
@@ -99,5 +99,6 @@ class SecretFiles:
         return f"${{file:{name}}}"
 
 
-def _secret_name(name: str) -> bool:
+def names_a_secret(name: str) -> bool:
+    """Whether a variable, header or option of this name holds a secret; `MAX_TOKENS` and `TOKEN_FILE` do not."""
     return bool(_NAME.search(name)) and not _NOT_A_SECRET.search(name)

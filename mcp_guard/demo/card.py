@@ -10,6 +10,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from mcp_guard.approval.prompt import visible
 from mcp_guard.demo.claims import WIDTH
 
 
@@ -34,7 +35,7 @@ def card(request: dict[str, Any], *, agent: str) -> Panel:
     table.add_column(width=WIDTH - 22, overflow="fold")
     for name, value in rows:
         if value:
-            table.add_row(Text(name, style="bold"), Text(value))
+            table.add_row(Text(name, style="bold"), Text(visible(value)))
     return Panel(
         table,
         box=box.ROUNDED,
@@ -54,4 +55,4 @@ def _requester(view: dict[str, Any]) -> str:
 def _why(request: dict[str, Any], view: dict[str, Any]) -> str:
     reasons = view.get("reasons")
     given = [str(reason) for reason in reasons] if isinstance(reasons, list) else []
-    return "; ".join([f"rule {request.get('rule', '')}, risk {request.get('risk', '')}", *given])
+    return f"{request.get('risk', '')} risk; " + "; ".join(given)

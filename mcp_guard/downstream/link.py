@@ -2,7 +2,7 @@
 
 What happens to a call when its client gives up: before the first byte is written, nothing is sent. Afterwards the
 request is not abandoned: the server gets `notifications/cancelled`, the guard waits two seconds for an answer that
-is on its way, and otherwise reports that the outcome is unknown (architecture.md §2 step 5).
+is on its way, and otherwise reports that the outcome is unknown (ARCHITECTURE.md, "One call", step 5).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Serve the guard over streamable HTTP on loopback (issue: front; security.md S18, S34).
+"""Serve the guard over streamable HTTP on loopback (security.md S18, S34).
 
 The order of the wrappers is the argument: who may speak (bearer token) comes before what is said (strict reader),
 and both before the SDK sees a byte. Host and Origin are checked by the SDK against this very address.
@@ -6,12 +6,19 @@ and both before the SDK sees a byte. Host and Origin are checked by the SDK agai
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import ipaddress
+import logging
 import secrets
+import signal
+import socket
+import sys
+from collections.abc import Generator
 from hashlib import sha256
 from pathlib import Path
 
+import anyio
 import uvicorn
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -87,22 +94,59 @@ def protected(app: ASGIApp, *, token: str | None) -> ASGIApp:
     return strict if token is None else BearerOnly(strict, token)
 
 
-async def serve_app(app: ASGIApp, *, host: str, port: int) -> None:
-    """Run until SIGINT or SIGTERM. Access logs are off: URLs and clients are in the audit log.
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens there.
 
     Raises:
-        ConfigError: the port is taken.
+        ConfigError: the port is taken, or the address is not of this machine.
     """
-    config = uvicorn.Config(
-        app, host=host, port=port, log_config=None, access_log=False, timeout_graceful_shutdown=5, ws="none"
-    )
-    server = uvicorn.Server(config)
     try:
-        await server.serve()
-    except SystemExit:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
         raise ConfigError(
-            f"cannot listen on {host}:{port}", hint="another program uses the port; choose another one"
-        ) from None
+            f"cannot listen on {host}:{port}", hint="where another program uses the port, choose another one"
+        ) from error
+
+
+async def serve_app(app: ASGIApp, listener: socket.socket) -> None:
+    """Run until the scope is cancelled or the caller's signals end it.
+
+    Access logs are off: URLs and clients are in the audit log.
+    """
+    logging.getLogger("mcp.server").setLevel(logging.WARNING)  # below that it writes session ids, which authorise
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=5,
+        ws="none",
+    )
+    server = _Server(config)
+    async with anyio.create_task_group() as group:
+        group.start_soon(_end_on_signal, server, group.cancel_scope)
+        await server.serve(sockets=[listener])
+        group.cancel_scope.cancel()
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals alone: uvicorn raises them again at its end, which would kill the guard before it has drained."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """See `uvicorn.Server.capture_signals`."""
+        yield
+
+
+async def _end_on_signal(server: uvicorn.Server, scope: anyio.CancelScope) -> None:
+    if sys.platform == "win32":
+        return
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for _ in signals:
+            if server.should_exit:
+                scope.cancel()  # asked twice: waits for no connection
+            server.should_exit = True
 
 
 def _is_loopback(host: str) -> bool:

@@ -22,7 +22,7 @@ _MODULE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 _PYTHON = re.compile(r"python(\d(\.\d+)?)?|py|pythonw")
 
 _NPX = (("-y", "--yes", "-q", "--quiet", "--prefer-offline", "--prefer-online"), ())
-_UVX = (("-q", "--quiet", "--offline", "--no-cache", "-n", "--isolated", "--refresh"), ("--python", "-p"))
+_UVX = (("-q", "--quiet", "--offline", "--no-cache", "-n", "--isolated", "--refresh"), ("--python", "-p", "--with"))
 _PIPX = (("-q", "--quiet", "--no-cache"), ("--python",))
 _PY = (("-u", "-I", "-E", "-s", "-B", "-O", "-OO", "-P"), ("-X", "-W"))
 _DOCKER = (
@@ -88,6 +88,8 @@ def _split(args: Sequence[str], options: _Options, wanted: Sequence[str] = ()) -
         if not equals and not rest:
             return None
         given = attached if equals else rest.pop(0)
+        if option == "--with" and not _PYPI.fullmatch(given):
+            return None  # what comes along may be a plain package only, as the main one
         value = given if option in wanted else value
     return value, rest
 

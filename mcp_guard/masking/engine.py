@@ -16,18 +16,23 @@ from mcp_guard.masking.encoded import decode_base64, unescape
 from mcp_guard.masking.findings import Finding, resolve
 from mcp_guard.masking.network import network
 from mcp_guard.masking.phones import numbers_in_context
-from mcp_guard.masking.rules import PRIVATE_KEY, SECRET, SECRET_TYPES
+from mcp_guard.masking.rules import PRIVATE_KEY, SECRET, SECRET_TYPES, WITHOUT_DIGITS
 from mcp_guard.masking.tokens import literals
 
-_SUSPECT = re.compile(r"[\d@=:\"'`]|--")
+_SUSPECT = re.compile("|".join([r"[\d@=:\"'`]|--", *WITHOUT_DIGITS]))
 """Without any of these no rule fires: each needs a digit, an @, a quote, or a sign between a name and its value."""
 _ESCAPES = (("\\n", " \n"), ("\\r", "  "), ("\\t", "  "))
 _PEM_LONGEST = 16_384
 
 
+def may_hold(text: str) -> bool:
+    """Whether `scan` could find anything at all; a fraction of its cost."""
+    return _SUSPECT.search(text) is not None
+
+
 def scan(text: str) -> list[Finding]:
     """Find everything in `text`, in order and without overlaps. Linear; callers bound the length (<= 8 KB a step)."""
-    if not _SUSPECT.search(text):
+    if not may_hold(text):
         return []
     encoded: list[Span] = []
     found = _find(text, encoded)

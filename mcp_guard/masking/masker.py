@@ -7,7 +7,8 @@ Whatever goes wrong inside becomes a MaskingError with constant text, so nothing
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache, partial
 
 import anyio
 import anyio.lowlevel
@@ -19,10 +20,9 @@ from mcp_guard.errors import MaskingError
 from mcp_guard.masking.apply import examine
 from mcp_guard.masking.arguments import derive
 from mcp_guard.masking.definitions import mask_definition, relax_schema
-from mcp_guard.masking.engine import Finding
-from mcp_guard.masking.placeholders import find_tokens
-from mcp_guard.masking.replace import Replacer, Verb
-from mcp_guard.masking.rules import SECRET_TYPES
+from mcp_guard.masking.placeholders import Tagger, find_tokens
+from mcp_guard.masking.replace import Replacer, Verb, exact_values
+from mcp_guard.masking.rules import SECRET, SECRET_TYPES
 from mcp_guard.masking.walk import flat, leaves, rebuild, text_size
 from mcp_guard.model import Call, JsonDict, Masked, MaskedText, MaskNote, VaultEntry, Views
 
@@ -30,6 +30,10 @@ MAX_TEXT = 16 * 1024 * 1024
 """Characters of text in one value; above, the value is withheld (decisions.md D3)."""
 WORKER_TEXT = 256 * 1024
 """Characters of text from which a worker thread masks."""
+MAX_LINE = 256 * 1024
+"""Characters of one text for logs, progress or a definition; `text` does not yield, so more is not looked at."""
+_TAGGERS = 256
+"""Scopes whose derived keys are kept."""
 _UNMASKABLE = MaskedText("[MASKED:error]")
 
 
@@ -45,9 +49,9 @@ class Masker:
             secrets: Exact values that are masked wherever they occur: the references that the configuration resolved.
         """
         self._config = config
-        self._key = key
+        self._tagger = lru_cache(maxsize=_TAGGERS)(partial(Tagger, key))
         self._allowed = frozenset(config.allow)
-        self._extra: list[Callable[[str], list[Finding]]] = [exact_values(secrets)] if secrets else []
+        self._extra = [exact_values(dict.fromkeys(secrets, SECRET), "configured")] if secrets else []
         if config.detectors:
             from mcp_guard.masking.scrub import load_detectors
 
@@ -65,7 +69,9 @@ class Masker:
         """See `MaskingPort`."""
         try:
             return derive(call, known, self._config.arguments, self._replacer)
-        except Exception:  # noqa: BLE001 - judged, see the lines around
+        except MaskingError:
+            raise
+        except Exception:  # noqa: BLE001 - whatever broke, nothing is forwarded and no argument is in the error (F18)
             raise MaskingError("the arguments could not be masked; the call was not forwarded") from None
 
     async def mask(self, value: JsonValue, *, scope: str, server: str) -> Masked:
@@ -83,30 +89,31 @@ class Masker:
             for _ in _steps(replacer, value, made):
                 await anyio.lowlevel.checkpoint()
             return replacer.masked(made[0])
-        except Exception:  # noqa: BLE001 - judged, see the lines around
+        except Exception:  # noqa: BLE001 - whatever broke, the unmasked value and its traces stay here (F18)
             raise MaskingError("the answer could not be masked; it is withheld") from None
 
     def text(self, text: str) -> MaskedText:
-        """See `MaskingPort`. Where masking fails the whole text is replaced (security.md F18)."""
-        replacer = self._replacer("", "", "remove", "remove")
+        """See `MaskingPort`. Where masking fails, or above MAX_LINE, the whole text is replaced (security.md F18)."""
+        if len(text) > MAX_LINE:
+            return _UNMASKABLE
         try:
-            return MaskedText(str(_run(replacer, text).json.value))
-        except Exception:  # noqa: BLE001 - judged, see the lines around
+            return MaskedText(str(_run(self._replacer("", "", "remove", "remove"), text).json.value))
+        except Exception:  # noqa: BLE001 - logs must go on, and what could not be masked must not be in them (F18)
             return _UNMASKABLE
 
     def announce(self, notes: tuple[MaskNote, ...]) -> str:
-        """See `MaskingPort`."""
+        """See `MaskingPort`. One line for the model; which rule found what stands in the notes of `_meta`."""
         if not notes or not self._config.announce:
             return ""
         counts: Counter[str] = Counter()
         for note in notes:
             counts[note.type] += note.count
         kinds = ", ".join(f"{kind} ×{count}" for kind, count in sorted(counts.items()))
-        rules = ", ".join(sorted({note.rule for note in notes}))
-        off = "except values by masking.allow"
-        if set(counts) - SECRET_TYPES:
-            off = "turn off with masking.results.pii: off"
-        return f"masked {counts.total()}: {kinds}; rule {rules}; {off}"
+        results, pii = self._config.results, not set(counts) <= SECRET_TYPES
+        verbs = {results.secrets if kind in SECRET_TYPES else results.pii for kind in counts}
+        kept = " (placeholders; the guard restores them where allowed)" if "placeholder" in verbs else ""
+        off = "masking.results.pii: off" if pii else "masking.allow, for single values"
+        return f"[mcp-guard] masked {counts.total()}: {kinds}{kept}. Off: {off}"
 
     def definition(self, value: JsonDict) -> JsonDict:
         """Mask the strings of a tool, prompt or resource definition irreversibly; names and schemas keep working.
@@ -121,33 +128,13 @@ class Masker:
         return relax_schema(schema)
 
     def _replacer(self, scope: str, server: str, secrets: Verb, pii: Verb) -> Replacer:
-        return Replacer(self._key, scope, server, secrets=secrets, pii=pii, allowed=self._allowed, extra=self._extra)
-
-
-def exact_values(secrets: Sequence[str]) -> Callable[[str], list[Finding]]:
-    """A detector for values that are secret by where they come from, whatever they look like."""
-
-    def detect(text: str) -> list[Finding]:
-        found = []
-        for secret in secrets:
-            at = text.find(secret)
-            while at >= 0:
-                found.append(Finding(at, at + len(secret), "SECRET", "configured"))
-                at = text.find(secret, at + len(secret))
-        return found
-
-    return detect
+        return Replacer(self._tagger, scope, server, secrets=secrets, pii=pii, allowed=self._allowed, extra=self._extra)
 
 
 def _steps(replacer: Replacer, value: JsonValue, made: list[JsonValue]) -> Iterator[None]:
     found = leaves(value)
-    yield
-    yield from examine(flat(found), replacer.apply)
-    if replacer.extra:
-        for leaf in flat(found):
-            replacer.apply_extra(leaf)
-            yield
-    made.append(rebuild(value, found))
+    yield from examine(flat(found), replacer.apply, replacer.extra)
+    made.append(rebuild(value, found) if replacer.replaced else value)
 
 
 def _run(replacer: Replacer, value: JsonValue) -> Masked:

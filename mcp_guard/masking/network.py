@@ -12,13 +12,15 @@ from mcp_guard.masking.validators import is_stop_value
 
 _DOMAIN = re.compile(r"@(?:[\w\-]{1,63}\.){1,8}[^\W\d_][\w\-]{1,62}")
 _LOCAL = re.compile(r"[\w.!#$%&'*+=?^{}~\-]{1,64}\Z")
+_KEY = re.compile(r"(?:.*[&?])?[+\-]?[A-Za-z_]\w*=(?=.)")
+"""Before an address: the key of an assignment (perhaps in a diff) or of a query. It is not part of the address."""
 _PERCENT_MAIL = re.compile(r"(?<![\w.+\-])[\w.+\-]{1,64}+%40(?:[A-Za-z0-9\-]{1,63}\.){1,8}[A-Za-z]{2,24}(?![\w\-])")
 _USERINFO = re.compile(r"://[^\s/:@\"'<>\x1f]{0,128}+:(?P<v>[^\s/@\"'<>\x1f]{1,256})@(?=[\w.\[])")
 _IPV4_TAIL = re.compile(r"\.\d{1,3}\.\d{1,3}\.\d{1,3}(?![\w]|\.\d)", re.ASCII)
 _IPV4_HEAD = re.compile(r"(?<![\w.\-])\d{1,3}\Z", re.ASCII)
 _COLONS = re.compile(r":[0-9A-Fa-f]{0,4}:")
 _IPV6_HEAD = re.compile(r"(?<![\w:.])[0-9A-Fa-f]{0,4}\Z")
-_IPV6 = re.compile(r"[0-9A-Fa-f:]{3,39}(?![\w:])")
+_IPV6 = re.compile(r"[0-9A-Fa-f:]{6,39}(?![\w:])")
 _VERSION = re.compile(r"\bv\Z|(?:\bver|version|release)[ :=\"']*\Z", re.IGNORECASE)
 _LOCAL_NET = re.compile(r"(?:127|0|10|255)\.|192\.168\.|172\.(?:1[6-9]|2\d|3[01])\.|169\.254\.|22[4-9]\.|2[34]\d\.")
 _OCTET_MOST = 255
@@ -48,6 +50,8 @@ def _mails(text: str, hosts: set[int]) -> Iterator[Finding]:
         local = _LOCAL.search(text, max(0, at - _MAIL_LOCAL), at) if at not in hosts else None
         if local:
             name = local[0].lstrip(".'{=&?#%$*!")
+            key = _KEY.match(name)
+            name = name[key.end() :].lstrip(".'{=") if key else name
             before = text[max(0, at - len(name) - 3) : at - len(name)]
             if name and before != "://":
                 yield Finding(at - len(name), match.end(), "EMAIL", "email")
@@ -75,9 +79,9 @@ def _addresses_v6(text: str) -> Iterator[Finding]:
 
 
 def _is_public_v4(value: str) -> bool:
-    parts = value.split(".")
-    octets = all(int(part) <= _OCTET_MOST and (part == "0" or part[0] != "0") for part in parts)
-    return octets and not _LOCAL_NET.match(value)
+    if _LOCAL_NET.match(value):
+        return False
+    return all(int(part) <= _OCTET_MOST and (part == "0" or part[0] != "0") for part in value.split("."))
 
 
 def _is_public_v6(value: str) -> bool:

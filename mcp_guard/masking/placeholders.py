@@ -1,4 +1,4 @@
-"""Placeholders: `[EMAIL_k3f9q2m7xa]` = type and 10 base32 characters of a keyed digest (decisions.md D24). Pure.
+"""Placeholders: `[EMAIL_k3f5q2m7xa]` = type and 10 base32 characters of a keyed digest (decisions.md D24). Pure.
 
 Ten characters are 50 bits. The key is per scope, so a placeholder says nothing about another person's values, and
 guesses cannot be tested without the key (security.md S37).

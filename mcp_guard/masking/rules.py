@@ -58,6 +58,9 @@ TOKEN_RULES: dict[str, tuple[str, int]] = {
 }
 """Prefix -> (rule id, least number of characters that follow)."""
 
+WITHOUT_DIGITS = ("hf_", "api_org_", "AKIA", "ASIA")
+"""Prefixes of tokens that may hold no digit; words hold none either, so all others must."""
+
 STRICT_BODY = {
     "SK": r"[0-9a-fA-F]{32}(?![\w-])",
     "key-": r"[0-9a-f]{32}(?![\w-])",
@@ -110,6 +113,19 @@ ANCHORED = (
 
 KEYWORDS = ("passw", "pwd", "passphrase", "secret", "token", "key", "credential", "auth", "cookie", "session", "_pass")
 """Lower-case parts of names of secrets; the name around a hit decides (`keys.hint`)."""
+
+_IDENTIFIED = (
+    r"identified[ \t]{1,4}(?:with[ \t]{1,4}\w{1,64}[ \t]{1,4})?(?:by|as)[ \t]{1,4}"
+    r"(?:(?P<q>['\"])(?=[^'\"`\n\x1f]{1,256}(?P=q)))?(?P<v>(?(q)[^'\"\n\x1f]{1,256}|[A-Za-z_]{1,128}+\w*\d\w*))"
+)
+COMMANDS = (
+    ("securestring", r"securestring[ \t]{1,4}(?:-string[ \t]{1,4})?(?P<q>['\"])(?P<v>[^'\"\n\x1f]{1,256})(?P=q)"),
+    ("-pass", r"-pass(?:in|out)?[ \t]{1,4}pass:(?P<v>[^\s'\"\x1f]{1,256})"),
+    ("--user", r"--user(?:[ \t]{1,4}|=)['\"]?[\w.@\\\-]{1,64}:(?!//)(?P<v>[^\s'\"\x1f]{1,256})"),
+    ("-u ", r"-u[ \t]{1,4}['\"]?[\w.@\\\-]{1,64}:(?!//)(?P<v>[^\s'\"\x1f:]{1,256})(?!:)"),
+    ("identified", _IDENTIFIED),
+)
+"""(literal, command line or statement that begins with it): `v` is the secret that it takes."""
 
 STOP_VALUES = frozenset(
     [

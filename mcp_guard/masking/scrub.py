@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mcp_guard.errors import ConfigError
-from mcp_guard.masking.engine import Finding
+from mcp_guard.masking.findings import Finding
 
 BUDGET_S = 0.25
 """Time of one detector on one value; after it the whole value is masked."""
@@ -59,7 +59,7 @@ def load_detectors(names: list[str]) -> list[Callable[[str], list[Finding]]]:
             from scrubadub.detectors import detector_catalogue  # type: ignore[import-untyped]
 
             found = detector_catalogue.get(detector)(locale=locale or "en_US")
-        except Exception:  # noqa: BLE001 - judged, see the lines around
+        except Exception:  # noqa: BLE001 - foreign code at start: whatever it raises, the detector is not there
             raise ConfigError(f"masking.detectors: {name!r} cannot be loaded by scrubadub") from None
         made.append(_bounded(found, detector))
     return made
@@ -76,7 +76,7 @@ def _bounded(detector: Any, name: str) -> Callable[[str], list[Finding]]:
                     Finding(filth.beg, filth.end, _type_of(filth.type), f"scrubadub:{name}")
                     for filth in detector.iter_filth(text)
                 )
-            except Exception:  # noqa: BLE001 - judged, see the lines around
+            except Exception:  # noqa: BLE001 - a foreign detector that fails masks the whole value (F18)
                 failed.append(True)
 
         worker = threading.Thread(target=run, daemon=True)

@@ -9,41 +9,42 @@ from mcp_guard.masking.engine import scan
 from mcp_guard.masking.placeholders import Tagger
 from mcp_guard.masking.scrub import import_scrubadub
 
-import_scrubadub()
-from scrubadub.detectors import Detector  # type: ignore[import-untyped]  # noqa: E402 - after the light import
-from scrubadub.filth import CreditCardFilth, EmailFilth, Filth, PhoneFilth, SocialSecurityNumberFilth  # type: ignore[import-untyped]  # noqa: E402 - after the light import
-from scrubadub.post_processors import PostProcessor  # type: ignore[import-untyped]  # noqa: E402 - after the light import
+_scrubadub = import_scrubadub()  # before anything else of the package, so that its heavy parts stay away
+_filth: Any = _scrubadub.filth
+_Filth: Any = _filth.Filth
+_Detector: Any = _scrubadub.detectors.Detector
+_PostProcessor: Any = _scrubadub.post_processors.PostProcessor
 
 
-class SecretFilth(Filth):  # type: ignore[misc]
+class SecretFilth(_Filth):  # type: ignore[misc]
     """A key, token or password."""
 
     type = "secret"
 
 
-class IbanFilth(Filth):  # type: ignore[misc]
+class IbanFilth(_Filth):  # type: ignore[misc]
     """An international bank account number."""
 
     type = "iban"
 
 
-class IpFilth(Filth):  # type: ignore[misc]
+class IpFilth(_Filth):  # type: ignore[misc]
     """A public IP address."""
 
     type = "ip"
 
 
-class OtherFilth(Filth):  # type: ignore[misc]
+class OtherFilth(_Filth):  # type: ignore[misc]
     """Other personal data, found by the name of its field."""
 
     type = "pii"
 
 
 _FILTH: dict[str, Any] = {
-    "EMAIL": EmailFilth,
-    "PHONE": PhoneFilth,
-    "CREDIT_CARD": CreditCardFilth,
-    "US_SSN": SocialSecurityNumberFilth,
+    "EMAIL": _filth.EmailFilth,
+    "PHONE": _filth.PhoneFilth,
+    "CREDIT_CARD": _filth.CreditCardFilth,
+    "US_SSN": _filth.SocialSecurityNumberFilth,
     "SECRET": SecretFilth,
     "PRIVATE_KEY": SecretFilth,
     "IBAN": IbanFilth,
@@ -51,7 +52,7 @@ _FILTH: dict[str, Any] = {
 }
 
 
-class GuardDetector(Detector):  # type: ignore[misc]
+class GuardDetector(_Detector):  # type: ignore[misc]
     """All types of the guard's engine in one pass."""
 
     name: ClassVar[str] = "mcp_guard"
@@ -71,7 +72,7 @@ class GuardDetector(Detector):  # type: ignore[misc]
             )
 
 
-class GuardPlaceholder(PostProcessor):  # type: ignore[misc]
+class GuardPlaceholder(_PostProcessor):  # type: ignore[misc]
     """Replaces by the guard's placeholders. Idempotent, since scrubadub runs post-processors twice."""
 
     name: ClassVar[str] = "mcp_guard_placeholder"

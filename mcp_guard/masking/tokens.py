@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from mcp_guard.masking.findings import Finding
-from mcp_guard.masking.rules import ANCHORED, DIRECT, SECRET, STRICT_BODY, TOKEN_RULES
-from mcp_guard.masking.validators import entropy
+from mcp_guard.masking.rules import ANCHORED, DIRECT, SECRET, STRICT_BODY, TOKEN_RULES, WITHOUT_DIGITS
+from mcp_guard.masking.validators import entropy, has_digit
 
 
 def _by_first_letter(prefixes: list[str]) -> str:
@@ -29,9 +29,6 @@ _ANCHORED = [
     (rule, literal, re.compile(rf"{left}\Z", re.ASCII), re.compile(right, re.ASCII), back)
     for rule, left, literal, right, back in ANCHORED
 ]
-_DIGIT = re.compile(r"\d", re.ASCII)
-_LETTERS_ALONE = ("hf_", "api_org_", "AKIA", "ASIA")
-"""Prefixes of tokens that may hold no digit; words hold none either, so all others must."""
 _LONGEST = 16_384
 _LEAST = 16
 _LEAST_ENTROPY = 2.3
@@ -47,7 +44,7 @@ def tokens(text: str, start: int, end: int) -> Iterator[Finding]:
         if body:
             rule, least = TOKEN_RULES[prefix[0]]
             secret = body[0].rstrip(".|")
-            digits = prefix[0] in _LETTERS_ALONE or _DIGIT.search(prefix[0] + secret)
+            digits = prefix[0] in WITHOUT_DIGITS or has_digit(prefix[0] + secret)
             if digits and len(secret) >= min(least, _LEAST) and entropy(secret[:256]) > _LEAST_ENTROPY:
                 stop += len(secret)
                 yield Finding(prefix.start(), stop, SECRET, rule)

@@ -98,10 +98,21 @@ _IBAN_LENGTHS = {
     ]
 }
 _PLACEHOLDER = re.compile(
-    r"(?:[x*.\-_#?•]{3,}|<.*|\$.*|%\(?\w.*|\{.*|\[.*|\*.*|@.*|&\w.*|(?:your|example|my|insert|replace)[_\- ].*"
-    r"|.*\b(?:environ|getenv|process\.env|secrets?\.|vars?\.).*|[A-Z][A-Z_]{2,40}_[a-z2-7]{10})",
-    re.IGNORECASE | re.DOTALL,
+    r"[x*.\-_#?•]{3,}|#{2,}.*|<[^>]*>?|\$(?:[a-z_]\w*|\d|[{(].*)|#\{.*|%\(?\w.*|\{[^\"\\]*|\[[^\]]*\]?|\*.*|@.*|&\w.*"
+    r"|(?:your|example|my|insert|replace)[_\- ].*|[a-z][a-z_]{2,40}_[a-z2-7]{10}",
+    re.DOTALL,
 )
+"""On lower case. References, masks, instructions to the reader, our own placeholders."""
+_REFERENCE = re.compile(r"\b(?:environ|getenv|process\.env|secrets?\.|vars?\.)")
+_REFERENCE_PARTS = ("env", "secret", "var")
+_DIGIT = re.compile(r"\d")
+_LETTER = re.compile(r"[^\W\d_]")
+_JUDGED = 128
+"""Characters at the start of a value that decide: what stands in for a secret, or is random, shows there."""
+_NINE = 9
+_RANDOM_LEAST = 3.0
+_GENERATED_LEAST = 20
+"""Letters; hardly any word is longer."""
 
 
 def luhn(digits: str) -> bool:
@@ -109,7 +120,7 @@ def luhn(digits: str) -> bool:
     total = 0
     for place, digit in enumerate(reversed(digits)):
         number = int(digit) * (1 + place % 2)
-        total += number - 9 if number > 9 else number  # noqa: PLR2004 - a size that the line itself explains
+        total += number - _NINE if number > _NINE else number
     return total % 10 == 0
 
 
@@ -141,11 +152,24 @@ def entropy(text: str) -> float:
 
 def is_stop_value(value: str) -> bool:
     """Whether a value only stands in for a secret: a reference, a mask, a type name, a placeholder."""
-    value = value[:128].strip()  # what stands in for a secret shows at its start
-    bare = value.lower()
-    return len(set(bare)) < 2 or bare in STOP_VALUES or _PLACEHOLDER.fullmatch(value) is not None  # noqa: PLR2004 - a size that the line itself explains
+    bare = value[:_JUDGED].strip().lower()
+    if bare == bare[:1] * len(bare) or bare in STOP_VALUES or _PLACEHOLDER.fullmatch(bare):
+        return True
+    return any(part in bare for part in _REFERENCE_PARTS) and _REFERENCE.search(bare) is not None
+
+
+def has_digit(text: str) -> bool:
+    """Whether any character is a decimal digit."""
+    return _DIGIT.search(text) is not None
 
 
 def looks_random(value: str) -> bool:
     """Whether a value reads like a generated secret rather than like a word."""
-    return any(c.isdigit() for c in value) and any(c.isalpha() for c in value) and entropy(value) > 3.0  # noqa: PLR2004 - a size that the line itself explains
+    return has_digit(value) and _LETTER.search(value) is not None and entropy(value[:_JUDGED]) > _RANDOM_LEAST
+
+
+def looks_generated(value: str) -> bool:
+    """The same, and also a long row of letters in one case."""
+    letters = len(value) >= _GENERATED_LEAST and value.replace("-", "a").replace("_", "a").isalpha()
+    one_case = letters and (value.islower() or value.isupper()) and value.count("_") + value.count("-") < len(value) / 6
+    return looks_random(value) or (one_case and entropy(value[:_JUDGED]) > _RANDOM_LEAST)

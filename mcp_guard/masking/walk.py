@@ -12,7 +12,6 @@ import binascii
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pydantic import JsonValue
@@ -22,33 +21,37 @@ from mcp_guard.masking import keys
 _MAX_DEPTH = 3
 """JSON in a string in JSON in a string: deeper is scanned as text."""
 _LITERAL = re.compile(r'"(?:[^"\\]|\\.)*+"|-?\d[\d.eE+\-]*+', re.DOTALL)
-_BASE64 = re.compile(r"[A-Za-z0-9+/\-_\s]*={0,2}\s*")
+_JSON_ENDS = frozenset({"{}", "[]", '""'})
 _VALUE_KEYS = frozenset({"value", "text", "raw", "number"})
+_COLUMN_KEYS = ("columns", "fields", "header", "headers")
+_ROW_KEYS = frozenset({"rows", "data", "values"})
 _RAW_PARTS = frozenset({"structuredContent", "_meta"})
-_MEDIA = frozenset({"image", "audio"})
+_MEDIA = {"image": ("image/",), "audio": ("audio/",)}
+_BINARY = ("image/", "audio/", "video/")
 
 
-@dataclass(slots=True)
 class Leaf:
-    """One scalar or key of a document."""
+    """One scalar or key of a document. Plain attributes with defaults on the class: a document has thousands."""
 
-    text: str
-    hint: str | None = None
-    """Type that the name of the field says."""
-    name: str = ""
     role: Literal["value", "key", "uri"] = "value"
     number: int | float | None = None
     """The original where the leaf is a number."""
-    pointer: str = ""
-    """JSON Pointer of the outermost value that holds the leaf."""
     inner: list[Leaf] | None = None
     """Leaves of the text, where it is JSON."""
-    blob: bool = False
+    blob = False
     """Whether `text` was decoded from base64."""
-    kept: list[tuple[int, int]] = field(default_factory=list)
+    kept: tuple[tuple[int, int], ...] = ()
     """Spans that were restored and must not be masked again."""
     new: JsonValue = None
-    changed: bool = False
+    changed = False
+
+    def __init__(self, text: str, hint: str | None = None, name: str = "", pointer: str = "") -> None:
+        self.text = text
+        self.hint = hint
+        """Type that the name of the field says."""
+        self.name = name
+        self.pointer = pointer
+        """JSON Pointer of the outermost value that holds the leaf."""
 
     def put(self, value: JsonValue) -> None:
         """Replace the leaf."""
@@ -66,103 +69,123 @@ def _refuse(_name: str) -> float:
 
 def leaves(value: JsonValue, *, mcp: bool = True) -> list[Leaf]:
     """All leaves of a value in document order. `mcp`: media blocks and blobs of MCP are recognised."""
-    return list(_walk(value, _Place(mcp=mcp)))
+    walk = _Walk(depth=0)
+    walk.value(value, None, "", "", mcp=mcp)
+    return walk.found
 
 
-def flat(found: list[Leaf]) -> Iterator[Leaf]:
+def flat(found: list[Leaf]) -> list[Leaf]:
     """The leaves that hold text of their own: those of embedded JSON instead of the text around them."""
+    own: list[Leaf] = []
     for leaf in found:
         if leaf.inner is None:
-            yield leaf
+            own.append(leaf)
         else:
-            yield from flat(leaf.inner)
+            own += flat(leaf.inner)
+    return own
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    mcp: bool = False
-    hint: str | None = None
-    name: str = ""
-    pointer: str = ""
-    depth: int = 0
+class _Walk:
+    """One pass over one document; `fixed` is the pointer of all leaves of embedded JSON."""
+
+    def __init__(self, depth: int, fixed: str | None = None) -> None:
+        self.found: list[Leaf] = []
+        self._depth, self._fixed = depth, fixed
+
+    def value(self, value: object, hint: str | None, name: str, pointer: str, *, mcp: bool) -> None:
+        """Add the leaves of `value`, which stands in a field `name` that says `hint`."""
+        if isinstance(value, str):
+            self.found.append(self._text(value, hint, name, pointer))
+        elif isinstance(value, _Pairs):
+            self._object(value, hint, name, pointer, mcp=mcp)
+        elif isinstance(value, dict):
+            self._object(list(value.items()), hint, name, pointer, mcp=mcp)
+        elif isinstance(value, list):
+            for index, item in enumerate(value):
+                self.value(item, hint, name, self._below(pointer, str(index)), mcp=mcp)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            leaf = Leaf(str(value), hint, name, pointer)
+            leaf.number = value
+            self.found.append(leaf)
+
+    def _below(self, pointer: str, key: str) -> str:
+        if self._fixed is not None:
+            return self._fixed
+        if "~" in key or "/" in key:
+            key = key.replace("~", "~0").replace("/", "~1")
+        return f"{pointer}/{key}"
+
+    def _object(self, pairs: list[tuple[str, Any]], hint: str | None, name: str, pointer: str, *, mcp: bool) -> None:
+        hints = [keys.hint(key) for key, _ in pairs]
+        personal = not keys.PERSONAL.isdisjoint(hints)
+        columns = _columns(pairs)
+        for (key, item), own in zip(pairs, hints, strict=True):
+            at = self._below(pointer, key)
+            leaf = Leaf(key, pointer=at)
+            leaf.role = "key"
+            self.found.append(leaf)
+            kind, called = own, key
+            if own is None and key in _VALUE_KEYS:
+                named = _called(pairs)
+                kind, called = (keys.hint(named), named) if named else (hint, name)
+            elif own is None and key == "name" and personal:
+                kind = "PERSON"
+            if mcp and isinstance(item, str) and key in ("data", "blob", "uri", "uriTemplate"):
+                self.found.append(self._special(key, item, pairs, at))
+            elif columns and key in _ROW_KEYS:
+                self._rows(item, columns, called, at)
+            else:
+                self.value(item, kind, called, at, mcp=mcp and key not in _RAW_PARTS)
+
+    def _rows(self, rows: object, columns: list[str], name: str, pointer: str) -> None:
+        if not isinstance(rows, list) or not all(isinstance(r, list) and not isinstance(r, _Pairs) for r in rows):
+            self.value(rows, None, name, pointer, mcp=False)
+            return
+        hints = [keys.hint(column) for column in columns]
+        for number, row in enumerate(rows):
+            for index, item in enumerate(row):
+                known = index < len(columns)
+                hint, column = (hints[index], columns[index]) if known else (None, "")
+                self.value(item, hint, column, self._below(pointer, f"{number}/{index}"), mcp=False)
+
+    def _text(self, text: str, hint: str | None, name: str, pointer: str) -> Leaf:
+        leaf = Leaf(text, hint, name, pointer)
+        if hint is None and self._depth < _MAX_DEPTH:
+            document = _parse(text)
+            if document is not None:
+                inner = _Walk(self._depth + 1, pointer)
+                inner.value(document, None, "", pointer, mcp=False)
+                leaf.inner = inner.found
+        return leaf
+
+    def _special(self, key: str, item: str, pairs: list[tuple[str, Any]], pointer: str) -> Leaf:
+        if key in ("uri", "uriTemplate"):
+            leaf = Leaf(item, pointer=pointer)
+            leaf.role = "uri"
+            return leaf
+        if passes_unread(key, item, dict(pairs)):
+            return Leaf("", pointer=pointer)
+        plain = _decoded(item) if key == "blob" else None
+        leaf = self._text(item if plain is None else plain, None, key, pointer)
+        leaf.blob = plain is not None
+        return leaf
 
 
-def _walk(value: object, at: _Place) -> Iterator[Leaf]:
-    if isinstance(value, str):
-        yield _text_leaf(value, at)
-    elif isinstance(value, _Pairs):
-        yield from _walk_object(value, at)
-    elif isinstance(value, dict):
-        yield from _walk_object(list(value.items()), at)
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _walk(item, _Place(at.mcp, at.hint, at.name, f"{at.pointer}/{index}", at.depth))
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        yield Leaf(str(value), hint=at.hint, name=at.name, number=value, pointer=at.pointer)
-
-
-def _walk_object(pairs: list[tuple[str, Any]], at: _Place) -> Iterator[Leaf]:
-    names = {key: item for key, item in pairs if isinstance(item, str)}
-    personal = any(keys.hint(key) in keys.PERSONAL for key, _ in pairs)
-    named = names.get("name") or names.get("key") or names.get("field")
-    columns = _columns(pairs)
-    for key, item in pairs:
-        pointer = f"{at.pointer}/{key.replace('~', '~0').replace('/', '~1')}"
-        yield Leaf(key, role="key", pointer=pointer)
-        mcp = at.mcp and key not in _RAW_PARTS
-        hint, name = keys.hint(key), key
-        if hint is None and key in _VALUE_KEYS:
-            hint, name = (keys.hint(named), named) if named else (at.hint, at.name)
-        elif hint is None and key == "name" and personal:
-            hint = "PERSON"
-        place = _Place(mcp, hint, name, pointer, at.depth)
-        if mcp and key in ("data", "blob") and isinstance(item, str):
-            yield _binary_leaf(key, item, names, place)
-        elif mcp and key in ("uri", "uriTemplate") and isinstance(item, str):
-            yield Leaf(item, role="uri", pointer=pointer)
-        elif columns and key in ("rows", "data", "values"):
-            yield from _walk_rows(item, columns, place)
-        else:
-            yield from _walk(item, place)
+def _called(pairs: list[tuple[str, Any]]) -> str:
+    named = {key: item for key, item in pairs if key in ("name", "key", "field") and isinstance(item, str)}
+    return named.get("name") or named.get("key") or named.get("field") or ""
 
 
 def _columns(pairs: list[tuple[str, Any]]) -> list[str]:
     for key, item in pairs:
-        if key in ("columns", "fields", "header", "headers") and isinstance(item, list):
+        if key in _COLUMN_KEYS and isinstance(item, list):
             return [name if isinstance(name, str) else "" for name in item]
     return []
 
 
-def _walk_rows(rows: object, columns: list[str], at: _Place) -> Iterator[Leaf]:
-    if not isinstance(rows, list) or not all(isinstance(r, list) and not isinstance(r, _Pairs) for r in rows):
-        yield from _walk(rows, at)
-        return
-    hints = [keys.hint(name) for name in columns]
-    for number, row in enumerate(rows):
-        for index, item in enumerate(row):
-            known = index < len(columns)
-            hint, name = (hints[index], columns[index]) if known else (None, "")
-            yield from _walk(item, _Place(at.mcp, hint, name, f"{at.pointer}/{number}/{index}", at.depth))
-
-
-def _text_leaf(text: str, at: _Place) -> Leaf:
-    leaf = Leaf(text, hint=at.hint, name=at.name, pointer=at.pointer)
-    if at.depth < _MAX_DEPTH and at.hint is None:
-        document = _parse(text)
-        if document is not None:
-            place = _Place(depth=at.depth + 1, pointer=at.pointer)
-            leaf.inner = [_same_pointer(inner, at.pointer) for inner in _walk(document, place)]
-    return leaf
-
-
-def _same_pointer(leaf: Leaf, pointer: str) -> Leaf:
-    leaf.pointer = pointer
-    return leaf
-
-
 def _parse(text: str) -> object:
     bare = text.strip()
-    if len(bare) < 2 or bare[0] + bare[-1] not in ("{}", "[]", '""'):  # noqa: PLR2004 - a size that the line itself explains
+    if bare[:1] + bare[-1:] not in _JSON_ENDS:
         return None
     try:
         return json.loads(bare, object_pairs_hook=_Pairs, parse_constant=_refuse)
@@ -170,19 +193,34 @@ def _parse(text: str) -> object:
         return None  # not JSON: scanned as text
 
 
-def _binary_leaf(key: str, data: str, siblings: dict[str, str], at: _Place) -> Leaf:
-    mime = siblings.get("mimeType", "")
-    media = key == "data" and siblings.get("type") in _MEDIA
-    if not _BASE64.fullmatch(data) or not (media or key == "blob"):
-        return _text_leaf(data, at)
-    if key == "blob" and (not mime or mime.startswith("text/") or mime.endswith(("json", "xml", "yaml"))):
-        try:
-            leaf = _text_leaf(base64.b64decode(data, validate=True).decode(), at)
-        except (binascii.Error, UnicodeDecodeError):
-            return _text_leaf(data, at) if mime else Leaf("", pointer=at.pointer)
-        leaf.blob = True
-        return leaf
-    return Leaf("", pointer=at.pointer)  # the base64 of other media is neither scanned nor counted (decisions.md D3)
+def passes_unread(key: str, data: object, block: dict[str, Any]) -> bool:
+    """Whether this is base64 of an image, of sound or of other binary data (decisions.md D3).
+
+    Text that only claims to be so is read like any text, and so is a blob that decodes to text.
+    """
+    mime = block.get("mimeType")
+    if not isinstance(data, str) or not isinstance(mime, str | None):
+        return False
+    if key == "data":
+        return bool(mime) and str(mime).startswith(_MEDIA.get(str(block.get("type")), ())) and _is_base64(data)
+    if key != "blob" or not _is_base64(data):
+        return False
+    return (mime or "").startswith(_BINARY) or _decoded(data) is None
+
+
+def _is_base64(data: str) -> bool:
+    try:
+        binascii.a2b_base64(data.encode("ascii"), strict_mode=True)
+    except (binascii.Error, UnicodeEncodeError):
+        return False
+    return True
+
+
+def _decoded(data: str) -> str | None:
+    try:
+        return binascii.a2b_base64(data.encode("ascii"), strict_mode=True).decode()
+    except (binascii.Error, UnicodeError):
+        return None
 
 
 def rebuild(value: JsonValue, found: list[Leaf]) -> JsonValue:
@@ -239,19 +277,18 @@ def _splice(text: str, inner: list[Leaf]) -> str:
     return _LITERAL.sub(replace, text)
 
 
-def text_size(value: JsonValue, *, limit: int) -> int:
-    """Characters of text in a value, media not counted; stops counting above `limit`."""
+def text_size(value: JsonValue, *, limit: int, mcp: bool = True) -> int:
+    """Characters of text in a value, less what passes unread; stops counting above `limit`."""
     total = 0
-    stack: list[tuple[JsonValue, bool]] = [(value, True)]
+    stack: list[tuple[JsonValue, bool]] = [(value, mcp)]
     while stack and total <= limit:
         item, mcp = stack.pop()
         if isinstance(item, str):
             total += len(item)
         elif isinstance(item, dict):
-            media = mcp and (item.get("type") in _MEDIA or "blob" in item)
             for key, part in item.items():
                 total += len(key)
-                if not (media and key in ("data", "blob")):
+                if not (mcp and key in ("data", "blob") and passes_unread(key, part, item)):
                     stack.append((part, mcp and key not in _RAW_PARTS))
         elif isinstance(item, list):
             stack.extend((part, mcp) for part in item)

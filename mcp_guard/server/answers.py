@@ -56,7 +56,7 @@ def answer_meta(answer: Answer, call_id: str) -> JsonDict:
 
 
 def ticket(suspended: Suspended, *, call_id: str, target: Target | None) -> JsonDict:
-    """The result of a call that waits for people (approvals.md §5.2): an error, so that no schema check fails."""
+    """The result of a call that waits for people (decisions.md D6): an error, so that no schema check fails."""
     running = suspended.state == "executing"
     head = "RUNNING after approval." if running else "NOT executed."
     text = (

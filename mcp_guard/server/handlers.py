@@ -122,8 +122,14 @@ class Edge:
         return [root.model_dump(mode="json", by_alias=True, exclude_none=True) for root in found.roots]
 
 
-def build_server(edge: Edge, instructions: str) -> Server[Any]:
-    """Make the SDK server. Its only middleware is the seal of `requestState` (decisions.md D2)."""
+def build_server(edge: Edge, instructions: str, offers: Callable[[str], bool] = lambda _kind: True) -> Server[Any]:
+    """Make the SDK server. Its only middleware is the seal of `requestState` (decisions.md D2).
+
+    Args:
+        edge: The parts behind it.
+        instructions: Masked.
+        offers: Whether any downstream offers `resources`, `prompts` or `completions`; what none offers is not declared.
+    """
     handlers = Handlers(edge)
     server: Server[Any] = Server(
         "mcp-guard",
@@ -131,14 +137,14 @@ def build_server(edge: Edge, instructions: str) -> Server[Any]:
         instructions=instructions,
         on_list_tools=handlers.lister("tools"),
         on_call_tool=handlers.call_tool,
-        on_list_resources=handlers.lister("resources"),
-        on_list_resource_templates=handlers.lister("resourceTemplates"),
-        on_read_resource=handlers.read_resource,
-        on_list_prompts=handlers.lister("prompts"),
-        on_get_prompt=handlers.get_prompt,
-        on_completion=handlers.complete,
+        on_list_resources=handlers.lister("resources") if offers("resources") else None,
+        on_list_resource_templates=handlers.lister("resourceTemplates") if offers("resources") else None,
+        on_read_resource=handlers.read_resource if offers("resources") else None,
+        on_list_prompts=handlers.lister("prompts") if offers("prompts") else None,
+        on_get_prompt=handlers.get_prompt if offers("prompts") else None,
+        on_completion=handlers.complete if offers("completions") else None,
         on_subscriptions_listen=ListenHandler(edge.bus),
-        # No header is mirrored from arguments, so there is nothing to validate (security.md S28, performance.md §3).
+        # No header is mirrored from arguments, so there is nothing to validate (security.md S28).
         get_tool_input_schema=lambda _name: None,
     )
     server.add_notification_handler("notifications/initialized", types.NotificationParams, handlers.initialized)
@@ -328,7 +334,7 @@ def _forwarded_meta(ctx: Context) -> JsonDict:
 
 
 def _for_era(tool: JsonDict, *, modern: bool) -> JsonDict:
-    """Older revisions fail the whole list on an output schema that is not an object (protocol.md §2.3)."""
+    """Older revisions fail the whole list on an output schema that is not an object (MCP 2025-11-25, Output Schema)."""
     schema = tool.get("outputSchema")
     if modern or schema is None or (isinstance(schema, dict) and schema.get("type") == "object"):
         return tool

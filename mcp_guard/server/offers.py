@@ -103,6 +103,10 @@ class Offers:
         parts += [f"[{name}] {self._masker.text(text)}" for name, text in self._catalog.instructions().items()]
         return "\n\n".join(parts)
 
+    def declares(self, capability: str) -> bool:
+        """Whether to declare `resources`, `prompts` or `completions`: as known from the last run, else yes (D27)."""
+        return self._catalog.offers(capability)
+
     def _shown(self, definition: JsonDict) -> JsonDict:
         masked = self._masker.definition(definition)
         schema = masked.get("outputSchema")

@@ -16,8 +16,7 @@ from mcp_guard.storage.sqlite import Database
 MAX_ENTRIES = 100_000
 """Placeholders per scope. A full vault refuses new ones, so the answer that needs them is withheld."""
 _KEY = "vault"
-_BATCH = 500
-"""Parameters of one statement."""
+_FETCH = "SELECT token, sealed FROM vault_entry WHERE scope = ? AND token IN (SELECT value FROM json_each(?))"
 
 
 class VaultStore:
@@ -76,12 +75,8 @@ class VaultStore:
     async def _fetch(self, db: aiosqlite.Connection, scope: str, tokens: list[str]) -> dict[str, VaultEntry]:
         found: dict[str, VaultEntry] = {}
         for hashed in self._scopes(scope):
-            for start in range(0, len(tokens), _BATCH):
-                part = tokens[start : start + _BATCH]
-                marks = ",".join("?" * len(part))
-                query = f"SELECT token, sealed FROM vault_entry WHERE scope = ? AND token IN ({marks})"  # noqa: S608 - only question marks are put in
-                for token, sealed in await db.execute_fetchall(query, (hashed, *part)):
-                    found.setdefault(token, self._open(hashed, scope, token, sealed))
+            for token, sealed in await db.execute_fetchall(_FETCH, (hashed, json.dumps(tokens))):
+                found.setdefault(token, self._open(hashed, scope, token, sealed))
         return found
 
     def _scopes(self, scope: str) -> list[str]:

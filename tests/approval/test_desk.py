@@ -1,4 +1,4 @@
-"""The desk: attach, wait, deliver (approvals.md §3, decisions.md D6, D35)."""
+"""The desk: attach, wait, deliver (docs/approvals.md, decisions.md D6, D35)."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ async def test_the_form_is_withdrawn_when_somebody_else_decides(tmp_path: Path) 
 
 
 async def test_a_modern_client_is_asked_and_its_answer_taken_once(tmp_path: Path) -> None:
-    """D6; attack 3: a replayed answer is consumed once and gives the stored outcome."""
+    """decisions.md D6: a replayed answer is consumed once and gives the stored outcome."""
     async with Bench(tmp_path).guard() as bench:
         asked = await bench.ask(call_of(), TestFront(era="modern", can_prompt=True))
         assert isinstance(asked, AskClient)
@@ -172,7 +172,7 @@ async def test_an_answer_for_other_arguments_or_of_another_owner_is_not_taken(tm
 
 
 async def test_a_client_that_leaves_loses_nothing(tmp_path: Path) -> None:
-    """approvals.md §0.3: the human is not awaited inside the handler; the outcome is kept and delivered once (D35)."""
+    """docs/approvals.md: the human is not awaited inside the handler; the outcome is kept and delivered once (D35)."""
     async with Bench(tmp_path).guard() as bench:
         with anyio.move_on_after(0.1):
             await bench.ask(call_of(), decision=decision_of(hold_s=10))
@@ -254,7 +254,7 @@ async def test_what_nobody_could_approve_is_refused_at_once(tmp_path: Path) -> N
 
 
 async def test_in_team_mode_the_requester_is_not_asked_and_another_decides(tmp_path: Path) -> None:
-    """D25, attack 11."""
+    """decisions.md D25."""
     async with Bench(tmp_path, mode="team").guard() as bench:
         await bench.review.reviewers.add("bob")
         front = TestFront(can_prompt=True, answer=yes)
@@ -267,7 +267,7 @@ async def test_in_team_mode_the_requester_is_not_asked_and_another_decides(tmp_p
 
 
 async def test_a_commit_of_another_process_wakes_the_held_call_quickly(tmp_path: Path) -> None:
-    """approvals.md §4: data_version poll every 25 ms; here both connections are real, the bound is generous."""
+    """docs/approvals.md: data_version poll every 25 ms; here both connections are real, the bound is generous."""
     async with Bench(tmp_path).guard() as bench, Bench(tmp_path).guard(background=False) as other:
         ticket = await bench.ask(call_of())
         assert isinstance(ticket, Suspended)

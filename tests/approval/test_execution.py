@@ -74,7 +74,7 @@ async def test_a_forged_update_executes_nothing(tmp_path: Path, name: str) -> No
     ],
 )
 async def test_an_approval_of_something_else_executes_nothing(tmp_path: Path, forged: str) -> None:
-    """S14, S17, attack 1: what runs is what was shown and signed."""
+    """S14, S17: what runs is what was shown and signed."""
     async with Bench(tmp_path).guard(background=False) as bench, anyio.create_task_group() as group:
         approval_id = await approved(bench)
         await bench.sql(forged, approval_id)
@@ -116,7 +116,7 @@ def breaks(_decision: Decision) -> Decision:
 
 @pytest.mark.parametrize("today", [denies, changes, demands_more, breaks])
 async def test_policy_asked_again_may_only_tighten(tmp_path: Path, today: Callable[[Decision], Decision]) -> None:
-    """S10, attack 21, T12."""
+    """S10, T12."""
     async with Bench(tmp_path, today=today).guard() as bench:
         approval_id = await approved(bench)
         await bench.until(approval_id, "invalidated")

@@ -1,4 +1,4 @@
-"""The state machine, explored whole (approvals.md §4)."""
+"""The state machine, explored whole (docs/approvals.md)."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class World:
 
 
 def violations(world: World, event: str, step: Step) -> dict[str, bool]:
-    """The invariants of approvals.md §4 that a single step can break, and whether it does."""
+    """The invariants of docs/approvals.md that a single step can break, and whether it does."""
     before, after = world.row, step.row
     edge, name = EDGES[step.transition], step.transition
     too_late = before.use_by_ns is None or world.now >= before.use_by_ns
@@ -123,7 +123,7 @@ def explore(step_of: Callable[[Row, Event, int], Step | Conflict]) -> tuple[str 
 
 
 def test_every_state_and_edge_is_reached_and_no_invariant_breaks() -> None:
-    """approvals.md §4: I1 to I5, I8, over all reachable worlds."""
+    """docs/approvals.md: I1 to I5, I8, over all reachable worlds."""
     broken, states, edges = explore(apply)
     assert broken is None
     assert states == set(State)
@@ -179,7 +179,7 @@ def mutant(name: str) -> Callable[[Row, Event, int], Step | Conflict]:
 
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_seeded_bug_is_found_by_exploring(name: str) -> None:
-    """approvals.md §9 (a)."""
+    """docs/approvals.md (a)."""
     broken, _, _ = explore(mutant(name))
     assert broken is not None
 

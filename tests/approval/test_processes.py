@@ -1,4 +1,4 @@
-"""Several real processes on one store: killed, restarted, racing (approvals.md §9)."""
+"""Several real processes on one store: killed, restarted, racing (docs/approvals.md)."""
 
 from __future__ import annotations
 

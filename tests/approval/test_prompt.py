@@ -88,7 +88,7 @@ def test_ordinary_text_of_any_language_stays_and_stacks_of_marks_do_not() -> Non
 
 
 def test_the_riskiest_arguments_come_first() -> None:
-    """approvals.md attack 30."""
+    """security.md S15."""
     call = call_of({"note": "n", "to": "x@example.org", "table": "users"})
     facts = ToolFacts(
         listed=True,

@@ -32,7 +32,7 @@ async def ticket(bench: Bench, **terms: object) -> str:
 
 
 async def test_one_of_many_who_decide_at_once_wins_and_the_others_learn_who(tmp_path: Path) -> None:
-    """S13, attack 22: two processes, one store."""
+    """S13: two processes, one store."""
     async with Bench(tmp_path).guard(background=False) as one, Bench(tmp_path).guard(background=False) as two:
         approval_id = await ticket(one)
         won: list[str] = []

@@ -1,4 +1,4 @@
-"""Rows on real SQLite (approvals.md §4, decisions.md D7, D18)."""
+"""Rows on real SQLite (docs/approvals.md, decisions.md D7, D18)."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def test_a_signed_note_verifies_and_reads_back() -> None:
 
 
 def test_no_changed_byte_of_a_note_goes_unseen() -> None:
-    """audit.md section 10 item 3."""
+    """docs/audit.md, "How a change shows"."""
     note = SIGNER.sign(HEAD)
     for at in range(len(note)):
         for bit in (1, 32, 128):
@@ -48,7 +48,7 @@ def test_no_changed_byte_of_a_note_goes_unseen() -> None:
 
 
 def test_after_a_rotation_both_keys_sign_and_either_verifies() -> None:
-    """audit.md section 3: the first checkpoint of a new key carries both lines."""
+    """docs/audit.md, "How a change shows": the first checkpoint of a new key carries both lines."""
     both = Signer(NAME, [OTHER, KEY])
     note = both.sign(HEAD, with_old_keys=True)
     assert note.count("— ".encode()) == 2
@@ -97,5 +97,5 @@ def test_malformed_vkeys_are_refused(vkey: str) -> None:
 
 
 def test_a_signer_shows_no_key() -> None:
-    """style.md habit 4."""
+    """CONTRIBUTING.md, habit 4."""
     assert repr(SIGNER) == f"Signer({NAME})"

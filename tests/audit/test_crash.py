@@ -1,4 +1,4 @@
-"""Nothing that was acknowledged is ever lost (audit.md sections 6 and 10, security.md F9 and F10)."""
+"""Nothing that was acknowledged is ever lost (docs/audit.md, "How a change shows", security.md F9 and F10)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def place(line: str) -> tuple[tuple[str, int], str]:
 
 
 def test_kill_9_at_any_moment_loses_no_acknowledged_record(tmp_path: Path) -> None:
-    """security.md F9; audit.md section 10 item 4: the journal of what was acknowledged is in this process."""
+    """security.md F9; docs/audit.md, "How a change shows": the journal of what was acknowledged is in this process."""
     journal: list[str] = []
     for run in range(15):
         with start("killed", tmp_path, str(run)) as writer:
@@ -72,7 +72,7 @@ async def test_after_a_kill_the_next_start_closes_every_open_call(tmp_path: Path
 
 
 def test_a_full_disk_refuses_loses_nothing_and_is_over_when_space_returns(tmp_path: Path) -> None:
-    """security.md F10; audit.md section 10 item 6."""
+    """security.md F10; docs/audit.md, "How a change shows"."""
     with start("starved", tmp_path) as writer:
         assert writer.stdout is not None
         lines = writer.stdout.read().decode().splitlines()

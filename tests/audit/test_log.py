@@ -36,7 +36,7 @@ async def test_an_acknowledged_record_is_signed_and_in_the_file(open_log: OpenLo
 
 
 async def test_many_callers_share_a_commit_and_all_get_their_own_place(open_log: OpenLog, folder: Path) -> None:
-    """audit.md section 0: group commit."""
+    """docs/audit.md, "How a change shows": group commit."""
     indexes: list[int] = []
 
     async def call(number: int) -> None:
@@ -98,7 +98,7 @@ async def test_a_record_without_canonical_form_is_refused_and_the_log_goes_on(op
 
 
 async def test_a_reopened_log_goes_on_where_it_stopped(open_log: OpenLog, folder: Path) -> None:
-    """audit.md section 3, more records than one tile holds."""
+    """docs/audit.md, "How a change shows", more records than one tile holds."""
     vkeys: tuple[str, ...] = ()
     for run in range(3):
         async with open_log() as log, anyio.create_task_group() as calls:
@@ -112,7 +112,7 @@ async def test_a_reopened_log_goes_on_where_it_stopped(open_log: OpenLog, folder
 async def test_a_new_month_gets_a_new_file_that_names_the_old_one(
     open_log: OpenLog, folder: Path, clock: FakeClock
 ) -> None:
-    """audit.md section 3: rotation."""
+    """docs/audit.md, "How a change shows": rotation."""
     async with open_log() as log:
         await log.append(Record("call.intent", call_id="call_1"))
         september = log.head
@@ -128,7 +128,7 @@ async def test_a_new_month_gets_a_new_file_that_names_the_old_one(
 async def test_a_start_in_a_new_month_continues_the_last_file(
     open_log: OpenLog, folder: Path, clock: FakeClock
 ) -> None:
-    """audit.md section 3: also when no guard ran at the turn of the month."""
+    """docs/audit.md, "How a change shows": also when no guard ran at the turn of the month."""
     async with open_log():
         pass
     clock.advance(70 * 86400)
@@ -152,7 +152,7 @@ async def test_a_rotation_that_was_cut_short_is_finished(open_log: OpenLog, fold
 async def test_a_clock_that_goes_back_is_noted_and_the_order_stays(
     open_log: OpenLog, folder: Path, clock: FakeClock
 ) -> None:
-    """security.md F14; audit.md section 10 item 9."""
+    """security.md F14; docs/audit.md, "How a change shows"."""
     async with open_log() as log:
         await log.append(Record("call.intent", call_id="call_1"))
         clock.jump(-40 * 86400)
@@ -177,7 +177,7 @@ async def test_a_clock_that_went_back_between_two_runs_is_noted(
 
 
 async def test_a_caller_that_is_cancelled_leaves_a_whole_log(open_log: OpenLog, folder: Path) -> None:
-    """audit.md section 10 item 10."""
+    """docs/audit.md, "How a change shows"."""
     async with open_log() as log:
         for steps in range(12):
             async with anyio.create_task_group() as calls:
@@ -194,7 +194,7 @@ async def test_a_caller_that_is_cancelled_leaves_a_whole_log(open_log: OpenLog, 
 async def test_the_writer_finishes_what_is_queued_when_it_is_cancelled(
     folder: Path, keys: KeyStore, clock: FakeClock, ids: CountingIds
 ) -> None:
-    """audit.md section 10 item 10: shutting down loses nothing."""
+    """docs/audit.md, "How a change shows": shutting down loses nothing."""
     log = await AuditLog.open(folder, keys, clock, ids)
     receipts = []
 
@@ -216,7 +216,7 @@ async def test_the_writer_finishes_what_is_queued_when_it_is_cancelled(
 async def test_nothing_is_taken_after_close(
     open_log: OpenLog, folder: Path, keys: KeyStore, clock: FakeClock, ids: CountingIds
 ) -> None:
-    """audit.md section 7: no audit, no call; with and without a writer that ever ran."""
+    """docs/audit.md, "When it fails": no audit, no call; with and without a writer that ever ran."""
     async with open_log() as log:
         pass
     unstarted = await AuditLog.open(folder, keys, clock, ids)
@@ -229,7 +229,7 @@ async def test_nothing_is_taken_after_close(
 async def test_a_record_that_is_not_durable_in_time_is_an_error(
     folder: Path, keys: KeyStore, clock: FakeClock, ids: CountingIds
 ) -> None:
-    """audit.md section 7: the writer does not run."""
+    """docs/audit.md, "When it fails": the writer does not run."""
     log = await AuditLog.open(folder, keys, clock, ids, append_timeout_s=0.01)
     with pytest.raises(AuditUnavailableError, match="in time"):
         await log.append(Record("call.intent", call_id="call_1"))
@@ -239,7 +239,7 @@ async def test_a_record_that_is_not_durable_in_time_is_an_error(
 async def test_a_full_queue_refuses_and_drops_nothing(
     folder: Path, keys: KeyStore, clock: FakeClock, ids: CountingIds
 ) -> None:
-    """audit.md section 7: queue full."""
+    """docs/audit.md, "When it fails": queue full."""
     log = await AuditLog.open(folder, keys, clock, ids, append_timeout_s=0)
     for _ in range(QUEUE_BOUND):
         with pytest.raises(AuditUnavailableError, match="in time"):
@@ -255,7 +255,7 @@ async def test_a_full_queue_refuses_and_drops_nothing(
 async def test_two_logs_in_one_folder_take_two_slots_and_readers_merge_them(
     open_log: OpenLog, folder: Path, clock: FakeClock, keys: KeyStore
 ) -> None:
-    """decisions.md D26; audit.md section 10 item 8."""
+    """decisions.md D26; docs/audit.md, "How a change shows"."""
     async with open_log() as first, open_log() as second:
         await first.append(Record("call.intent", call_id="call_1"))
         clock.advance(1)
@@ -277,7 +277,7 @@ async def test_a_freed_slot_is_taken_again(open_log: OpenLog) -> None:
 async def test_calls_left_open_by_an_earlier_run_are_closed_once(open_log: OpenLog, folder: Path) -> None:
     """decisions.md D26, security.md F9: only where no live approval row exists, and no other slot ended the call."""
     async with open_log() as log, open_log() as other:
-        for number in range(5):
+        for number in range(6):
             await log.append(Record("call.intent", call_id=f"call_{number}", tool="crm/get"))
         await log.append(Record("call.result", call_id="call_0"))
         await log.append(Record("call.refused", call_id="call_1"))
@@ -285,18 +285,33 @@ async def test_calls_left_open_by_an_earlier_run_are_closed_once(open_log: OpenL
         await other.append(Record("call.result", call_id="call_3"))
     async with open_log() as log:
         await log.append(Record("call.intent", call_id="call_now"))
-        assert await log.recover(lambda call_id: call_id == "call_2") == ["call_4"]
+        assert await log.recover(lambda call_id: call_id == "call_5") == ["call_4"]
     async with open_log() as log:
-        assert await log.recover(lambda _: False) == ["call_2", "call_now"]
+        assert await log.recover(lambda _: False) == ["call_5", "call_now"]
         assert await log.recover(lambda _: False) == []
     last = show(folder, "call_4")[-1]
     assert (last.type, last.outcome, last.tool) == ("call.interrupted", "unknown", "crm/get")
 
 
+async def test_recovery_does_not_call_unknown_what_its_approval_request_settles(open_log: OpenLog) -> None:
+    """D26: a ticket is an answer, and a denied or expired request ended its call; what was sent since is open."""
+    denied = {"approval": "apr_2", "state": "denied"}
+    async with open_log() as log:
+        for name in ("ticket", "denied", "sent", "held"):
+            await log.append(Record("call.intent", call_id=name))
+        await log.append(Record("call.suspended", call_id="ticket", outcome="suspended"))
+        await log.append(Record("approval.decision", call_id="denied", outcome="deny", fields=denied))
+        await log.append(Record("call.suspended", call_id="sent", outcome="suspended"))
+        await log.append(Record("approval.decision", call_id="sent", outcome="approve", fields={"state": "approved"}))
+        await log.append(Record("call.forwarded", call_id="sent", outcome="sent"))
+    async with open_log() as log:
+        assert await log.recover(lambda _: False) == ["sent", "held"]
+
+
 async def test_after_a_key_rotation_old_and_new_key_verify_the_whole_log(
     open_log: OpenLog, folder: Path, keys: KeyStore
 ) -> None:
-    """audit.md section 10 item 15."""
+    """docs/audit.md, "How a change shows"."""
     async with open_log() as log:
         pass
     keys.rotate("checkpoint")

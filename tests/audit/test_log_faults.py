@@ -65,7 +65,7 @@ async def test_a_failed_commit_fails_its_callers_and_the_next_record_is_written_
 async def test_after_failing_to_reopen_the_log_waits_longer_before_each_try(
     open_log: OpenLog, folder: Path, clock: FakeClock
 ) -> None:
-    """audit.md section 7: back-off."""
+    """docs/audit.md, "When it fails": back-off."""
     file = folder / "00" / "2026-09.db"
     async with open_log() as log:
         file.rename(folder / "aside")
@@ -110,7 +110,7 @@ async def test_acknowledged_records_that_are_gone_after_a_failure_stop_the_log(o
     ],
 )
 async def test_a_log_that_is_not_the_one_signed_last_is_not_opened(open_log: OpenLog, folder: Path, sql: str) -> None:
-    """audit.md section 7: refuse to start, with the command that finds the record."""
+    """docs/audit.md, "When it fails": refuse to start, with the command that finds the record."""
     async with open_log() as log:
         await log.append(Record("call.intent", call_id="call_1", payloads={"args": MaskedJson(1)}))
     with sqlite3.connect(folder / "00" / "2026-09.db") as db:

@@ -15,7 +15,7 @@ from .conftest import OpenLog, Sample
 
 
 def test_tail_gives_the_last_records_over_files_in_order(finished: Sample) -> None:
-    """audit.md section 8."""
+    """docs/cli.md, `audit`."""
     entries = tail(finished.folder, 6)
     assert [(e.file, e.index) for e in entries] == [
         *[("00/2026-09.db", index) for index in (299, 300)],
@@ -25,7 +25,7 @@ def test_tail_gives_the_last_records_over_files_in_order(finished: Sample) -> No
 
 
 def test_show_gives_the_whole_call_with_its_payloads(finished: Sample) -> None:
-    """audit.md section 8: show CALL."""
+    """docs/cli.md, `audit`: show CALL."""
     intent, result = show(finished.folder, "call_7")
     assert (intent.type, intent.outcome, intent.tool) == ("call.intent", "allow", "crm/get_customer")
     assert intent.payloads == {"args": {"id": 7, "note": "x" * 40}}
@@ -39,7 +39,7 @@ def test_show_finds_nothing_for_what_is_no_id(finished: Sample, key: str) -> Non
 
 
 async def test_show_by_approval_gives_the_request_and_the_calls_that_used_it(open_log: OpenLog, folder: Path) -> None:
-    """audit.md section 8: who was asked, what they saw, what was decided."""
+    """docs/cli.md, `audit`: who was asked, what they saw, what was decided."""
     async with open_log() as log:
         await log.append(Record("call.intent", call_id="call_1"))
         await log.append(Record("approval.requested", call_id="call_1", fields={"approval": "apr_1"}))
@@ -50,8 +50,25 @@ async def test_show_by_approval_gives_the_request_and_the_calls_that_used_it(ope
     assert [entry.type for entry in show(folder, "apr_1")] == types
 
 
+async def test_the_population_tells_what_became_of_calls_that_waited(open_log: OpenLog, folder: Path) -> None:
+    """A denied, an expired and a waiting request: each call has an outcome without a record of its own."""
+    async with open_log() as log:
+        for name, state in (("call_1", "denied"), ("call_2", "expired"), ("call_3", "pending")):
+            await log.append(Record("call.intent", call_id=name, outcome="require_approval"))
+            await log.append(Record("call.suspended", call_id=name, outcome="suspended"))
+            await log.append(Record("approval.decision", call_id=name, fields={"approval": "apr", "state": state}))
+        await log.append(Record("approval.decision", call_id="elsewhere", fields={"state": "denied"}))
+    calls = population(folder)
+    assert [(call.call_id, call.outcome) for call in calls] == [
+        ("call_1", "denied"),
+        ("call_2", "expired"),
+        ("call_3", "suspended"),
+    ]
+    assert not any(call.forwarded for call in calls)
+
+
 async def test_an_erased_payload_shows_as_none(open_log: OpenLog, folder: Path, sample: Sample) -> None:
-    """audit.md section 7."""
+    """docs/audit.md, "When it fails"."""
     sample.execute("DELETE FROM payload WHERE idx IN (SELECT idx FROM rec WHERE call_id = 'call_7')")
     assert [entry.payloads for entry in show(sample.folder, "call_7")] == [{"args": None}, {"result": None}]
 
@@ -89,7 +106,7 @@ async def test_the_population_has_each_call_once_with_decision_and_outcome(
 
 
 async def test_following_gives_each_record_once_as_it_comes(open_log: OpenLog, folder: Path, clock: FakeClock) -> None:
-    """audit.md section 8: tail -f, over a change of file and from a second slot."""
+    """docs/cli.md, `audit`: tail -f, over a change of file and from a second slot."""
     seen: list[Entry] = []
     async with open_log() as log:
         await log.append(Record("call.intent", call_id="call_1"))
@@ -113,7 +130,7 @@ async def test_following_gives_each_record_once_as_it_comes(open_log: OpenLog, f
 
 
 def test_reading_changes_nothing(sample: Sample) -> None:
-    """audit.md section 8: a reader never opens for writing."""
+    """docs/cli.md, `audit`: a reader never opens for writing."""
     before = hashlib.sha256(sample.file.read_bytes()).digest()
     tail(sample.folder)
     show(sample.folder, "call_1")

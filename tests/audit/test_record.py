@@ -31,7 +31,7 @@ def prepared(record: Record) -> Prepared:
 
 
 def test_a_body_holds_every_part_of_the_record() -> None:
-    """audit.md section 2; times are microseconds, since nanoseconds exceed 2^53."""
+    """docs/audit.md, "How a change shows"; times are microseconds, since nanoseconds exceed 2^53."""
     record = Record("call.intent", "call_1", "ses_1", "ann", "crm/get", "allow", {"b": [1, None, True], "a": "é"})
     ready = prepared(record)
     body = orjson.loads(ready.body)
@@ -75,14 +75,14 @@ def test_equal_fields_give_equal_bytes_in_whatever_order_they_came(fields: dict[
     ids=["float", "nan", "2^53", "-2^53", "2^64", "surrogate", "key", "surrogate-key", "nested", "tuple"],
 )
 def test_what_has_no_canonical_form_is_refused_with_constant_text(value: JsonValue) -> None:
-    """decisions.md D9, audit.md section 10 item 11."""
+    """decisions.md D9, docs/audit.md, "How a change shows"."""
     with pytest.raises(AuditUnavailableError, match="no canonical form") as caught:
         prepared(Record("x", fields={"canary-key": ["canary-value", value]}))
     assert "canary" not in str(caught.value)
 
 
 def test_too_deep_fields_are_refused() -> None:
-    """audit.md section 10 item 11."""
+    """docs/audit.md, "How a change shows"."""
     deep: JsonValue = []
     for _ in range(5000):
         deep = [deep]
@@ -93,14 +93,14 @@ def test_too_deep_fields_are_refused() -> None:
 
 
 def test_a_payload_that_is_no_json_is_refused() -> None:
-    """audit.md section 2: orjson would write NaN as null."""
+    """docs/audit.md, "How a change shows": orjson would write NaN as null."""
     with pytest.raises(AuditUnavailableError):
         prepared(Record("x", payloads={"args": MaskedJson({"n": float("inf")})}))
 
 
 @pytest.mark.parametrize("value", [{"a": 1.5, "b": "\ud800"}, "x" * 3000, [2**80, None], {"é": "\u0000"}])
 def test_a_payload_reads_back_and_is_committed_to(value: JsonValue) -> None:
-    """audit.md section 2: commit = SHA-256(salt ‖ data)."""
+    """docs/audit.md, "How a change shows": commit = SHA-256(salt ‖ data)."""
     ready = prepared(Record("x", payloads={"args": MaskedJson(value)}))
     ref = orjson.loads(ready.body)["payloads"]["args"]
     row = ready.payloads[0]
@@ -113,13 +113,13 @@ def test_a_payload_reads_back_and_is_committed_to(value: JsonValue) -> None:
 
 
 def test_equal_payloads_have_different_commitments() -> None:
-    """audit.md section 2: an unsalted digest of a phone number can be guessed."""
+    """docs/audit.md, "How a change shows": an unsalted digest of a phone number can be guessed."""
     rows = [prepared(Record("x", payloads={"args": MaskedJson("same")})).payloads[0].salt for _ in range(2)]
     assert rows[0] != rows[1]
 
 
 def test_a_large_payload_keeps_head_and_tail_and_the_digest_of_the_whole() -> None:
-    """audit.md section 7: truncated, never refused for its size."""
+    """docs/audit.md, "When it fails": truncated, never refused for its size."""
     value = "a" * 100_000 + "z" * 100_000
     ready = prepared(Record("x", payloads={"result": MaskedJson(value)}))
     ref, row = orjson.loads(ready.body)["payloads"]["result"], ready.payloads[0]
@@ -143,7 +143,7 @@ def test_damaged_and_exploding_payloads_are_refused() -> None:
 
 
 def test_neither_record_nor_payload_shows_its_content() -> None:
-    """style.md habit 4."""
+    """CONTRIBUTING.md, habit 4."""
     ready = prepared(Record("x", fields={"a": "canary"}, payloads={"args": MaskedJson("canary")}))
     assert "canary" not in repr(ready)
     assert "canary" not in repr(ready.payloads)

@@ -44,7 +44,7 @@ def test_hashes_of_known_trees() -> None:
 
 
 def test_the_growing_tree_has_the_root_of_the_recursive_definition_at_every_size() -> None:
-    """RFC 6962 section 2.1; audit.md section 10 item 1."""
+    """RFC 6962 section 2.1; docs/audit.md, "How a change shows"."""
     tree = Tree()
     assert tree.root() == EMPTY_ROOT
     for size, leaf in enumerate(LEAVES, start=1):
@@ -103,7 +103,7 @@ def test_proofs_that_cannot_exist_are_refused() -> None:
 
 @given(st.integers(0, 3000), st.integers(0, 600))
 def test_a_restored_tree_goes_on_like_the_one_it_was_taken_from(size: int, more: int) -> None:
-    """audit.md section 3: restored from tiles and the last leaves."""
+    """docs/audit.md, "How a change shows": restored from tiles and the last leaves."""
     tree, tiles = Tree(), {}
     for leaf in BIG[:size]:
         tiles.update({(tile.level, tile.number): tile.root for tile in tree.append(leaf)})
@@ -119,7 +119,7 @@ def test_a_restored_tree_goes_on_like_the_one_it_was_taken_from(size: int, more:
 
 
 def test_tiles_are_the_roots_of_full_blocks_on_two_levels() -> None:
-    """audit.md section 2: tile(level, idx) = root of each full 256^level leaves."""
+    """docs/audit.md, "How a change shows": tile(level, idx) = root of each full 256^level leaves."""
     tree = Tree()
     tiles = [tile for leaf in BIG for tile in tree.append(leaf)]
     second = [tile for tile in tiles if tile.level == 2]

@@ -1,4 +1,4 @@
-"""What verification must see (audit.md sections 6 and 10)."""
+"""What verification must see (docs/audit.md, "How a change shows")."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def bent(value: object) -> object:
 
 
 def test_an_untouched_log_is_ok_and_says_what_it_holds(finished: Sample) -> None:
-    """audit.md section 0: every number an auditor asks for."""
+    """docs/audit.md, "How a change shows": every number an auditor asks for."""
     report = finished.verify()
     assert (report.outcome, report.exit_code, report.problems) == (Outcome.OK, 0, ())
     assert (report.files, report.records, report.calls) == (2, 305, 151)
@@ -55,7 +55,7 @@ def test_an_untouched_log_is_ok_and_says_what_it_holds(finished: Sample) -> None
 
 @pytest.mark.parametrize(("table", "column"), columns_of_the_schema())
 def test_a_change_of_any_column_of_any_table_is_found(sample: Sample, table: str, column: str) -> None:
-    """audit.md section 10 item 2: the matrix comes from the schema."""
+    """docs/audit.md, "How a change shows": the matrix comes from the schema."""
     key = {"rec": "idx", "payload": "rowid", "tile": "level", "ckpt": "size"}[table]
     at, value = sample.rows(f"SELECT {key}, {column} FROM {table} ORDER BY {key} LIMIT 1")[0]  # noqa: S608 - names
     sample.execute(f"UPDATE {table} SET {column} = ? WHERE {key} = ?", bent(value), at)  # noqa: S608 - names
@@ -70,7 +70,7 @@ def body_fields(sample: Sample) -> list[str]:
 
 @pytest.mark.parametrize("recompute", [False, True], ids=["body", "body-and-leaf"])
 def test_a_change_of_any_field_of_a_body_is_found_and_the_record_is_named(sample: Sample, *, recompute: bool) -> None:
-    """audit.md section 10 item 2: the fields come from a stored body."""
+    """docs/audit.md, "How a change shows": the fields come from a stored body."""
     idx, body, leaf = sample.rows(
         "SELECT idx, body, leaf FROM rec WHERE call_id = 'call_145' AND type = 'call.result'"
     )[0]
@@ -120,7 +120,7 @@ ATTACKS = {
 
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_every_known_attack_on_the_file_is_found(sample: Sample, attack: str) -> None:
-    """audit.md section 6."""
+    """docs/audit.md, "How a change shows"."""
     for statement in ATTACKS[attack].split("; " if "TRIGGER" not in ATTACKS[attack] else "\0"):
         sample.execute(statement)
     expected = Outcome.UNVERIFIABLE if attack == "forged append" else Outcome.TAMPERED
@@ -128,7 +128,7 @@ def test_every_known_attack_on_the_file_is_found(sample: Sample, attack: str) ->
 
 
 def test_a_record_hidden_from_search_by_editing_only_the_index_is_found(sample: Sample) -> None:
-    """audit.md section 6: the tree verifies, `integrity_check` sees it."""
+    """docs/audit.md, "How a change shows": the tree verifies, `integrity_check` sees it."""
     root = sample.rows("SELECT rootpage FROM sqlite_schema WHERE name = 'rec_call'")[0][0]
     sql = sample.rows("SELECT sql FROM sqlite_schema WHERE name = 'rec_call'")[0][0]
     # A partial index of the same name is built in the same pages, and then said to be a full one.
@@ -142,7 +142,7 @@ def test_a_record_hidden_from_search_by_editing_only_the_index_is_found(sample: 
 
 
 async def test_an_erased_payload_is_ok_once_the_erasure_is_recorded(open_log: OpenLog, folder: Path) -> None:
-    """audit.md section 7: erasure keeps the tree valid; gone without a record it is tampering."""
+    """docs/audit.md, "When it fails": erasure keeps the tree valid; gone without a record it is tampering."""
     async with open_log() as log:
         await log.append(Record("call.intent", call_id="call_1", payloads={"args": MaskedJson({"a": 1})}))
     with closing(sqlite3.connect(folder / "00" / "2026-09.db", isolation_level=None)) as db:
@@ -157,7 +157,7 @@ async def test_an_erased_payload_is_ok_once_the_erasure_is_recorded(open_log: Op
 
 
 async def test_an_older_copy_put_back_is_found_with_a_head_seen_outside(open_log: OpenLog, folder: Path) -> None:
-    """security.md S36, audit.md section 6: rollback and truncation with the checkpoints."""
+    """security.md S36, docs/audit.md, "How a change shows": rollback and truncation with the checkpoints."""
     async with open_log() as log:
         await log.append(Record("call.intent", call_id="call_1"))
     shutil.copytree(folder, folder.with_name("old"))
@@ -174,7 +174,7 @@ async def test_an_older_copy_put_back_is_found_with_a_head_seen_outside(open_log
 async def test_a_fork_signed_with_the_stolen_key_is_found_with_a_head_seen_outside(
     open_log: OpenLog, folder: Path
 ) -> None:
-    """audit.md section 6: both branches verify alone."""
+    """docs/audit.md, "How a change shows": both branches verify alone."""
     async with open_log() as log:
         await log.append(Record("call.intent", call_id="call_1"))
     fork = folder.with_name("fork")
@@ -194,7 +194,7 @@ async def test_a_fork_signed_with_the_stolen_key_is_found_with_a_head_seen_outsi
 
 
 def test_a_log_rebuilt_with_another_key_is_found(sample: Sample) -> None:
-    """audit.md section 6."""
+    """docs/audit.md, "How a change shows"."""
     signer = Signer("mcp-guard/x", [Ed25519PrivateKey.generate()])
     tree = Tree()
     for (leaf,) in sample.rows("SELECT leaf FROM rec ORDER BY idx"):
@@ -206,7 +206,7 @@ def test_a_log_rebuilt_with_another_key_is_found(sample: Sample) -> None:
 
 
 def test_files_and_slots_that_are_missing_or_exchanged_are_found(sample: Sample) -> None:
-    """audit.md section 3: each file names its predecessor's final head."""
+    """docs/audit.md, "How a change shows": each file names its predecessor's final head."""
     trusted = sample.verify().heads
     later = sample.file.with_name("2026-10.db")
     shutil.copy(sample.file, sample.folder / "aside")
@@ -223,7 +223,7 @@ def test_files_and_slots_that_are_missing_or_exchanged_are_found(sample: Sample)
 
 
 def test_what_cannot_be_read_and_what_is_not_known_are_told_apart(sample: Sample, tmp_path: Path) -> None:
-    """audit.md section 0: distinct outcomes, distinct exit codes."""
+    """docs/audit.md, "How a change shows": distinct outcomes, distinct exit codes."""
     assert verify(tmp_path / "nowhere", sample.vkeys).exit_code == 3
     (tmp_path / "empty").mkdir()
     assert verify(tmp_path / "empty", sample.vkeys).exit_code == 3
@@ -238,7 +238,7 @@ def test_what_cannot_be_read_and_what_is_not_known_are_told_apart(sample: Sample
 
 
 def test_no_flipped_bit_of_a_record_goes_unseen(sample: Sample) -> None:
-    """audit.md section 10 item 7: flips in pages that hold something show; verification never breaks."""
+    """docs/audit.md, "How a change shows": flips in pages that hold something show; verification never breaks."""
     original = sample.file.read_bytes()
     chance = random.Random(6962)  # noqa: S311 - a reproducible choice of positions
     anchors = [original.index(body) for (body,) in sample.rows("SELECT body FROM rec ORDER BY idx LIMIT 30")]
@@ -256,7 +256,7 @@ def test_no_flipped_bit_of_a_record_goes_unseen(sample: Sample) -> None:
 
 
 async def test_verification_works_while_a_guard_writes(open_log: OpenLog, folder: Path) -> None:
-    """audit.md section 4: pages, never a long snapshot."""
+    """docs/audit.md, "How a change shows": pages, never a long snapshot."""
     async with open_log() as log, anyio.create_task_group() as calls:
         for number in range(300):
             calls.start_soon(log.append, Record("call.intent", call_id=f"call_{number}"))

@@ -111,7 +111,7 @@ BROKEN = [
 def test_a_broken_file_is_refused_with_line_and_path_and_without_its_values(
     tmp_path: Path, text: str, expected: str
 ) -> None:
-    """Issue 2, bad input; threat S38: no value of the file is echoed."""
+    """docs/config.md; threat S38: no value of the file is echoed."""
     message = refusal(tmp_path, HEAD + text)
 
     assert expected in message
@@ -120,7 +120,7 @@ def test_a_broken_file_is_refused_with_line_and_path_and_without_its_values(
 
 
 def test_all_problems_are_told_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
-    """decisions.md D32, style.md §7: one run, all problems, also of later checks and of references."""
+    """decisions.md D32: one run, all problems, also of later checks and of references."""
     text = (
         "version: 2\nid: laptop\nservers:\n  a: {command: x, args: ['${env:NOT_SET}']}\n  b: {comand: y}\n"
         "rules:\n  - {id: r1, effect: deny, match: {server: c}}\n  - {id: r2, efect: deny}\n"
@@ -197,7 +197,7 @@ def test_bytes_that_are_not_utf_8_are_refused_with_their_line(tmp_path: Path) ->
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "null\n"])
 def test_an_empty_file_is_refused(tmp_path: Path, text: str) -> None:
-    """Issue 2: an empty policy is not a policy."""
+    """docs/config.md: an empty policy is not a policy."""
     assert "problem" in refusal(tmp_path, text)
 
 
@@ -213,14 +213,14 @@ def test_a_file_that_anybody_may_write_is_refused_and_one_of_a_group_is_warned_o
 
 
 def test_a_folder_or_a_missing_file_in_its_place_is_refused(tmp_path: Path) -> None:
-    """Issue 2, bad input."""
+    """docs/config.md."""
     for path in (tmp_path, tmp_path / "none.yaml"):
         with pytest.raises(ConfigError):
             load_config(path, {})
 
 
 def test_the_example_of_the_contract_loads(tmp_path: Path) -> None:
-    """Issue 2, fixed contracts."""
+    """docs/config.md: the example of README.md."""
     loaded = load(
         tmp_path,
         """
@@ -249,7 +249,7 @@ rules:
 
 
 def test_a_command_that_starts_no_server_needs_none_of_the_hosts_variables(tmp_path: Path) -> None:
-    """Issue 2: `approvals approve` in a terminal, where the variables of the host are not set."""
+    """docs/cli.md: `approvals approve` in a terminal, where the variables of the host are not set."""
     path = write(tmp_path, HEAD + "servers: {a: {command: x, env: {K: '${env:NOT_SET}'}}}\n")
     loaded = load_config(path, {}, resolve=False)
 
@@ -258,7 +258,7 @@ def test_a_command_that_starts_no_server_needs_none_of_the_hosts_variables(tmp_p
 
 
 def test_a_pasted_mcp_servers_object_is_accepted_in_yaml_and_in_json_with_tabs(tmp_path: Path) -> None:
-    """architecture.md §4: accepts a pasted mcpServers object."""
+    """docs/config.md: accepts a pasted mcpServers object."""
     pasted = '{\n\t"version": 1,\n\t"id": "a",\n\t"mcpServers": {"x": {"type": "streamable-http", "url": "http://h/"}}}'
     for name in ("guard.yaml", "guard.json"):
         path = write(tmp_path, pasted if name.endswith("json") else pasted.replace("\t", "  "), name)
@@ -276,14 +276,14 @@ def test_a_character_that_json_escapes_as_two_halves_is_one_character_and_an_esc
 
 
 def test_problems_in_a_pasted_block_have_their_lines(tmp_path: Path) -> None:
-    """Issue 2, bad input."""
+    """docs/config.md."""
     message = refusal(tmp_path, HEAD + "mcpServers:\n  x:\n    comand: y\n")
 
     assert "guard.yaml:5: servers.x.comand: unknown key (did you mean command?)" in message
 
 
 def test_servers_and_mcp_servers_together_are_refused(tmp_path: Path) -> None:
-    """Issue 2, bad input: which of them would count?"""
+    """docs/config.md: which of them would count?"""
     assert "not both" in refusal(tmp_path, HEAD + "servers: {}\nmcpServers: {}\n")
 
 
@@ -323,7 +323,7 @@ def test_the_option_wins_over_the_variable_and_the_variable_over_the_users_folde
 def test_a_guard_yaml_of_the_current_folder_is_not_used_and_the_error_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """decisions.md D32, issue 2: a repository with its own guard.yaml."""
+    """decisions.md D32: a repository with its own guard.yaml."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     with pytest.raises(ConfigError, match="no configuration found"):
         find_config(None, {}, cwd=tmp_path)
@@ -342,7 +342,7 @@ def test_a_named_file_that_does_not_exist_is_an_error_and_nothing_else_is_tried(
 
 
 def test_the_schema_of_the_file_is_closed() -> None:
-    """architecture.md §4: generated and published; unknown keys are errors for editors too."""
+    """docs/config.md: generated and published; unknown keys are errors for editors too."""
     schema = config_schema()
 
     assert schema["additionalProperties"] is False

@@ -38,7 +38,7 @@ def text(result: types.CallToolResult) -> str:
 
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
 async def test_customer_is_read_as_text_and_as_structured_content_in_both_eras(folder: Path, mode: Mode) -> None:
-    """Issue 2, Build item 9: the demo server has personal data to mask, in text and in structuredContent."""
+    """docs/cli.md, `demo`: the demo server has personal data to mask, in text and in structuredContent."""
     async with crm(folder, mode) as client:
         result = await client.call_tool("get_customer", {"customer_id": "C-1001"})
 
@@ -48,7 +48,7 @@ async def test_customer_is_read_as_text_and_as_structured_content_in_both_eras(f
 
 
 async def test_reads_are_written_down_but_are_no_effects(folder: Path) -> None:
-    """Issue 2, Shows: the downstream's own effect log is what effects are counted by."""
+    """CONTRIBUTING.md, habit 3: the downstream's own effect log is what effects are counted by."""
     async with crm(folder) as client:
         await client.call_tool("search_customers", {"query": "maya", "limit": 1})
         await client.call_tool("list_orders", {"customer_id": "C-1001"})
@@ -59,7 +59,7 @@ async def test_reads_are_written_down_but_are_no_effects(folder: Path) -> None:
 
 
 async def test_each_effect_is_kept_with_its_arguments_as_received_and_its_execution_id(folder: Path) -> None:
-    """Issue 2, Build item 9: "server got" is read from here. approvals.md S11: the server can tell two executions."""
+    """docs/cli.md, `demo`: "server got" is read from here. approvals.md S4: the server can tell two executions."""
     arguments = {"to": "maya.fields@example.com", "subject": "Hello", "body": "Thank you"}
     execution = cast("types.RequestParamsMeta", {"io.mcp-guard/execution-id": "exe_1"})
     async with crm(folder) as client:
@@ -76,7 +76,7 @@ async def test_each_effect_is_kept_with_its_arguments_as_received_and_its_execut
 
 
 async def test_export_stays_in_the_own_folder_whatever_the_destination_says(folder: Path) -> None:
-    """The demo leaves nothing behind (issue 2, Build item 9), so its server writes nowhere else."""
+    """The demo leaves nothing behind (docs/cli.md, `demo`), so its server writes nowhere else."""
     outside = folder / "outside.json"
     async with crm(folder) as client:
         result = await client.call_tool("export_customer_data", {"segment": "us", "destination": str(outside)})
@@ -86,7 +86,7 @@ async def test_export_stays_in_the_own_folder_whatever_the_destination_says(fold
 
 
 async def test_delete_works_once_and_a_failed_one_is_no_effect(folder: Path) -> None:
-    """Issue 2, Build item 9: the delete really has an effect, so that one and two can be told apart."""
+    """docs/cli.md, `demo`: the delete really has an effect, so that one and two can be told apart."""
     async with crm(folder) as client:
         first = await client.call_tool("delete_production_db", {"name": "crm-production"})
         second = await client.call_tool("delete_production_db", {"name": "crm-production"})
@@ -109,7 +109,7 @@ async def test_delete_works_once_and_a_failed_one_is_no_effect(folder: Path) -> 
 async def test_call_that_cannot_be_done_is_an_error_result_and_is_not_counted(
     folder: Path, tool: str, arguments: dict[str, Any]
 ) -> None:
-    """style.md §9.3: fail closed; no effect without a complete call."""
+    """CONTRIBUTING.md, habit 3: fail closed; no effect without a complete call."""
     async with crm(folder, "legacy") as client:
         result = await client.call_tool(tool, arguments)
 
@@ -129,7 +129,7 @@ async def test_annotations_say_honestly_what_reads_and_what_destroys(folder: Pat
 
 
 async def test_second_start_keeps_what_is_there(folder: Path) -> None:
-    """Issue 2, Build item 9 (c): the guard restarts its servers, and effects are counted over all of them."""
+    """docs/cli.md, `demo`: the guard restarts its servers, and effects are counted over all of them."""
     for _ in range(2):
         async with crm(folder) as client:
             await client.call_tool("send_reply", {"to": "a@example.org", "subject": "s", "body": "b"})

@@ -37,7 +37,7 @@ def played(temporary: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_automatic_demo_ends_well_with_every_claim_checked(played: subprocess.CompletedProcess[str]) -> None:
-    """Issue 2, Build item 9 (e): "N claims, N checked"; exit 0 only if every claim was checked."""
+    """docs/cli.md, `demo`: "N claims, N checked"; exit 0 only if every claim was checked."""
     assert played.returncode == 0, played.stdout + played.stderr
     counts = re.search(r"(\d+) claims, (\d+) checked", played.stdout)
     assert counts is not None
@@ -49,7 +49,7 @@ def test_automatic_demo_ends_well_with_every_claim_checked(played: subprocess.Co
 def test_output_fits_80_columns_and_has_no_escape_codes_with_no_color(
     played: subprocess.CompletedProcess[str],
 ) -> None:
-    """Issue 2, Build item 9: works in 80 columns and with NO_COLOR."""
+    """docs/cli.md, `demo`: works in 80 columns and with NO_COLOR."""
     assert max(len(line) for line in played.stdout.splitlines()) <= 80
     assert "\x1b" not in played.stdout
     assert played.stderr == ""
@@ -59,13 +59,13 @@ def test_demo_leaves_neither_files_nor_processes(
     played: subprocess.CompletedProcess[str],  # what is looked for comes after it
     temporary: Path,
 ) -> None:
-    """Issue 2, Build item 9: leaves nothing behind. Each of its processes has its folder on the command line."""
+    """docs/cli.md, `demo`: leaves nothing behind. Each of its processes has its folder on the command line."""
     assert list(temporary.iterdir()) == []
     assert str(temporary) not in command_lines()
 
 
 def test_demo_without_a_terminal_says_what_to_do_instead(tmp_path: Path) -> None:
-    """Issue 2, Build item 9: the person presses a key; without a person `--auto` answers. style.md §9.5."""
+    """docs/cli.md, `demo`: the person presses a key; without a person `--auto` answers. CONTRIBUTING.md, habit 5."""
     ended = demo(tmp_path)
 
     assert ended.returncode == 2

@@ -97,7 +97,7 @@ def test_the_digest_covers_everything_a_model_or_reviewer_may_rely_on() -> None:
 
 
 def test_uris_are_routed_by_listing_then_template_then_sole_provider() -> None:
-    """architecture.md §2."""
+    """ARCHITECTURE.md, "One call"."""
     cat = catalog(server("a"), server("b"))
     template: JsonDict = {"uriTemplate": "db://{table}", "name": "t"}
     cat.update("a", Listing(resources=({"uri": "file:///a", "name": "a"},), capabilities=("resources",)))

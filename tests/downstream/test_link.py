@@ -38,7 +38,7 @@ def text_of(answer: RawResult) -> str:
 
 
 async def test_arguments_arrive_exactly_as_they_were_judged(raw: Make, options: Options) -> None:
-    """security.md S6; protocol.md §2.3: nulls, big integers, floats, and the order of keys."""
+    """security.md S6: nulls, big integers, floats, and the order of keys."""
     arguments: JsonDict = {"z": None, "a": [None, {"n": None}], "i": 2**70, "f": 1e16, "s": "é\u2028\x00"}
     async with open_link(raw(), options()) as link:
         answer = await call(link, arguments=arguments)
@@ -53,7 +53,7 @@ async def test_both_eras_are_spoken_and_all_pages_are_read(
     options: Options,
     version: str,
 ) -> None:
-    """protocol.md §2.5: nextCursor is followed."""
+    """MCP 2025-11-25, "Pagination": nextCursor is followed."""
     async with open_link(sdk(), options(legacy=version < "2026")) as link:
         listing = await fetch_listing(link)
         answer = await call(link, "first", arguments={"n": 1})
@@ -103,7 +103,7 @@ async def test_an_error_of_the_server_is_passed_on_as_an_error(raw: Make, option
 
 
 async def test_a_result_outside_the_protocol_becomes_an_error_without_its_content(raw: Make, options: Options) -> None:
-    """security.md §3: the text of the SDK's validation error holds the value."""
+    """security.md S35: the text of the SDK's validation error holds the value."""
     async with open_link(raw("invalid_result"), options()) as link:
         answer = await call(link)
     assert answer.result is None
@@ -175,7 +175,7 @@ async def test_a_server_that_never_answers_is_cancelled_after_the_deadline(
 
 
 async def test_a_cancelled_call_takes_an_answer_that_is_on_its_way(raw: Make, options: Options) -> None:
-    """architecture.md §2 step 5: after the first byte a call is not abandoned."""
+    """ARCHITECTURE.md, "One call", step 5: after the first byte a call is not abandoned."""
     async with open_link(raw("late"), options()) as link:
         with anyio.CancelScope() as scope:
             scope.deadline = anyio.current_time() + 0.2
@@ -186,7 +186,7 @@ async def test_a_cancelled_call_takes_an_answer_that_is_on_its_way(raw: Make, op
 async def test_a_cancelled_call_without_an_answer_has_an_unknown_outcome(
     raw: Make, options: Options, log: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """architecture.md §2 step 5."""
+    """ARCHITECTURE.md, "One call", step 5."""
     monkeypatch.setattr(link_module, "CANCEL_GRACE_S", 0.2)
     async with open_link(raw("silent"), options()) as link:
         with anyio.move_on_after(0.2), pytest.raises(OutcomeUnknownError, match="cancelled by the client"):
@@ -208,7 +208,7 @@ async def test_a_server_that_does_not_start_says_why(
 
 
 async def test_a_server_over_http_works_in_both_eras(sdk_app: ASGIApp, serve: Any, options: Options) -> None:
-    """protocol.md §0: both transports."""
+    """decisions.md D20: both transports."""
     seen: list[list[tuple[bytes, bytes]]] = []
 
     async def spy(scope: Any, receive: Any, send: Any) -> None:

@@ -103,7 +103,7 @@ async def test_a_call_to_a_starting_server_waits_for_it(raw: Make) -> None:
 
 
 async def test_all_kinds_of_calls_reach_the_server_under_its_own_names(sdk: Make) -> None:
-    """decisions.md D37; protocol.md §2.5: progress token and protocol keys of the front are not forwarded."""
+    """decisions.md D37: progress token and protocol keys of the front are not forwarded."""
     bench = Bench(sdk())
     meta: dict[str, Any] = {"progressToken": 5, "io.modelcontextprotocol/clientInfo": {"name": "c"}, "vendor/x": 1}
     async with bench.pool.running():
@@ -120,7 +120,7 @@ async def test_all_kinds_of_calls_reach_the_server_under_its_own_names(sdk: Make
 
 
 async def test_a_permit_lets_one_call_through_once(sdk: Make) -> None:
-    """architecture.md §2 step 5."""
+    """ARCHITECTURE.md, "One call", step 5."""
     bench = Bench(sdk())
     call, permit = make_call("sdk"), issue_permit("c1", "rule")
     other = issue_permit("c2", "rule")
@@ -145,7 +145,7 @@ async def test_a_server_that_crashed_in_a_call_is_started_again_and_the_call_is_
 
 @pytest.mark.parametrize("protocol", ["2025-11-25", "2026-07-28"])
 async def test_changed_lists_are_read_again_in_both_eras(sdk: Make, protocol: str) -> None:
-    """protocol.md §2.4: list_changed by notification, and by subscriptions/listen."""
+    """MCP 2025-11-25 and 2026-07-28: list_changed by notification, and by subscriptions/listen."""
     bench = Bench(sdk(), protocols={"sdk": protocol})
     async with bench.pool.running():
         await bench.send(make_call("sdk", "grow"))

@@ -63,7 +63,7 @@ async def test_a_missing_working_folder_says_so(log: list[str], tmp_path: Path) 
 
 
 async def test_a_command_is_found_on_the_path_that_the_child_will_have(log: list[str], tmp_path: Path) -> None:
-    """security.md §7: resolved to an absolute path, no shell."""
+    """SECURITY.md: resolved to an absolute path, no shell."""
     program = tmp_path / "mine"
     program.write_text("#!/bin/sh\nexit 0\n")
     program.chmod(0o700)
@@ -146,7 +146,7 @@ anyio.run(main)
 
 @pytest.mark.skipif(not death_wrapper(), reason="the system offers no cheap way to die with the parent")
 def test_a_killed_guard_leaves_no_child_behind(tmp_path: Path) -> None:
-    """security.md §0 item 6: a child that does not end on EOF was orphaned. The lock of a dead process is free."""
+    """security.md F6: a child that does not end on EOF was orphaned. The lock of a dead process is free."""
     lock = tmp_path / "lock"
     code = (
         "import fcntl, os, time\n"

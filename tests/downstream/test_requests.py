@@ -47,6 +47,6 @@ def test_parameters_of_another_shape_are_refused_without_their_value(kind: CallK
 
 
 def test_keys_that_belong_to_the_fronts_own_request_stay_behind() -> None:
-    """protocol.md §2.5: an older downstream answers -32600 to a request that carries the envelope."""
+    """MCP 2025-11-25, "Lifecycle": an older downstream answers -32600 to a request that carries the envelope."""
     meta: JsonDict = {"progressToken": 1, "io.modelcontextprotocol/protocolVersion": "x", "traceparent": "00-1"}
     assert forwarded_meta(meta, "x_1") == {"traceparent": "00-1", "io.mcp-guard/execution-id": "x_1"}

@@ -10,11 +10,11 @@ import sqlite3
 import subprocess
 import sys
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, overload
 
 import anyio
 import mcp_types as types
@@ -23,8 +23,12 @@ from mcp.client.stdio import StdioServerParameters
 from pydantic import TypeAdapter
 
 from mcp_guard.approval.review import ApprovalReview
+from mcp_guard.audit.query import Entry, tail
+from mcp_guard.audit.slots import installed_vkeys
+from mcp_guard.audit.verify import Outcome, verify
 from mcp_guard.cli.approvals import open_review
 from mcp_guard.config.load import load_config
+from mcp_guard.keystore import KeyStore
 
 _T = TypeVar("_T")
 _POLL_S = 0.02
@@ -37,6 +41,7 @@ POSITIONS = (
     "description", "text", "keyed", "structured", "meta", "error", "error_data", "exception", "progress", "stderr",
     "embedded", "resource", "resource_description", "prompt", "prompt_description", "instructions", "schema",
     "default", "title", "hint", "link", "content_meta", "prompt_argument", "template", "completion", "log",
+    "meta_key",
 )  # fmt: skip
 
 
@@ -121,6 +126,16 @@ class Guard:
                     with contextlib.suppress(zlib.error):
                         yield zlib.decompress(data)
 
+    def records(self) -> list[Entry]:
+        """The whole record."""
+        return tail(self.data / "audit", 100_000)
+
+    def verified(self) -> bool:
+        """Whether the record holds and lacks nothing; `mcp-guard audit verify` asks the same."""
+        folder = self.data / "audit"
+        report = verify(folder, installed_vkeys(folder, KeyStore(self.data / "keys")))
+        return report.outcome is Outcome.OK and report.dropped == 0
+
     def executions(self, server: str = "leaky") -> list[dict[str, Any]]:
         """What the leaking server did, with the execution id of each."""
         file = self.folder / f"{server}.effects"
@@ -203,7 +218,15 @@ async def raw_call(
     return found
 
 
-async def until(check: Callable[[], _T | Awaitable[_T]], within_s: float = 15.0) -> _T:
+@overload
+async def until(check: Callable[[], Coroutine[Any, Any, _T]], within_s: float = ...) -> _T: ...
+
+
+@overload
+async def until(check: Callable[[], _T], within_s: float = ...) -> _T: ...
+
+
+async def until(check: Callable[[], Any], within_s: float = 15.0) -> Any:
     """Ask again and again, up to a deadline, until the answer is true; return it."""
     with anyio.fail_after(within_s):
         while True:

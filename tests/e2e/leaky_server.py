@@ -23,7 +23,7 @@ from mcp.shared.exceptions import MCPError
 
 SECRETS: dict[str, str] = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
 EFFECTS = Path(sys.argv[2])
-RELEASE = Path(sys.argv[2] + ".release")
+RELEASE = anyio.Path(sys.argv[2] + ".release")
 EXECUTION = "io.mcp-guard/execution-id"
 POLL_S = 0.02
 BUS = InMemorySubscriptionBus()
@@ -95,35 +95,28 @@ async def list_tools(_ctx: Any, _params: Any) -> types.ListToolsResult:
 PEOPLE = json.loads(SECRETS["people"])
 
 
-def leaked(name: str) -> types.CallToolResult:
-    match name:
-        case "leak_text":
-            return text(json.dumps({"note": SECRETS["text"], "password": SECRETS["keyed"]}))
-        case "leak_structured":
-            content: dict[str, Any] = {"password": SECRETS["structured"], "count": 1}
-            return text("see structured content", structured_content=content)
-        case "leak_meta":
-            return text("see meta", _meta={"token": SECRETS["meta"]})
-        case "leak_error":
-            raise MCPError(-32000, f"failed with {SECRETS['error']}", {"authorization": SECRETS["error_data"]})
-        case "leak_exception":
-            return text(f"Traceback: password={SECRETS['exception']}", is_error=True)
-        case "leak_link":
-            link = types.ResourceLink(uri="thing://1", name="thing", title=SECRETS["link"], description=SECRETS["link"])
-            said = types.TextContent(text="see link", _meta={"api_key": SECRETS["content_meta"]})
-            return types.CallToolResult(content=[link, said])
-        case "leak_people":
-            return text(json.dumps(PEOPLE), structured_content={"people": PEOPLE})
-        case "leak_environment":
-            return text(f"connected with {os.environ.get('LEAKY_PLAIN', '')}")
-        case _:
-            inner = types.TextResourceContents(uri="thing://1", text=SECRETS["embedded"])
-            return types.CallToolResult(content=[types.EmbeddedResource(resource=inner)])
+def leaked_blocks() -> dict[str, types.CallToolResult]:
+    """Results with a secret in them, by tool."""
+    numbers = {"card": int(PEOPLE["card"]), "nested": json.dumps({"again": json.dumps(PEOPLE)})}
+    inner = types.TextResourceContents(uri="thing://1", text=SECRETS["embedded"])
+    link = types.ResourceLink(uri="thing://1", name="thing", title=SECRETS["link"], description=SECRETS["link"])
+    said = types.TextContent(text="see link", _meta={"api_key": SECRETS["content_meta"]})
+    structured: dict[str, Any] = {"password": SECRETS["structured"], "count": 1}
+    return {
+        "leak_text": text(json.dumps({"note": SECRETS["text"], "password": SECRETS["keyed"]})),
+        "leak_structured": text("see structured content", structured_content=structured),
+        "leak_meta": text("see meta", _meta={"token": SECRETS["meta"], SECRETS["meta_key"]: 1}),
+        "leak_exception": text(f"Traceback: password={SECRETS['exception']}", is_error=True),
+        "leak_resource_content": types.CallToolResult(content=[types.EmbeddedResource(resource=inner)]),
+        "leak_link": types.CallToolResult(content=[link, said]),
+        "leak_people": text(json.dumps(PEOPLE), structured_content={"people": PEOPLE, "numbers": numbers}),
+        "leak_environment": text(f"connected with {os.environ.get('LEAKY_PLAIN', '')}"),
+    }
 
 
 async def slow(arguments: dict[str, Any], params: types.CallToolRequestParams) -> types.CallToolResult:
     try:
-        while not RELEASE.exists():
+        while not await RELEASE.exists():  # noqa: ASYNC110 - another process makes the file
             await anyio.sleep(POLL_S)
     except anyio.get_cancelled_exc_class():
         effect("slow was cancelled", arguments, params)
@@ -157,8 +150,10 @@ async def call_tool(ctx: Any, params: types.CallToolRequestParams) -> types.Call
             sys.stderr.flush()
         case "leak_log":
             await ctx.session.send_log_message("error", {"token": SECRETS["log"]}, logger=SECRETS["log"])
-        case name if name.startswith("leak"):
-            return leaked(name)
+        case "leak_error":
+            raise MCPError(-32000, f"failed with {SECRETS['error']}", {"authorization": SECRETS["error_data"]})
+        case name if name in (blocks := leaked_blocks()):
+            return blocks[name]
     return text(f"{params.name} {arguments.get('id', '')} done")
 
 

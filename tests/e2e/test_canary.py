@@ -71,6 +71,11 @@ def leaks(data: bytes, secrets: Mapping[str, str]) -> list[str]:
     return [name for name, secret in secrets.items() if secret.encode() in data]
 
 
+def received(wire: Path) -> bytes:
+    """What the client got, and what the guard wrote to stderr meanwhile."""
+    return wire.read_bytes() + Path(f"{wire}.err").read_bytes()
+
+
 def all_secrets() -> dict[str, str]:
     return {**planted(), **PEOPLE, **IN_ARGUMENTS, "configured": CONFIGURED}
 
@@ -86,30 +91,36 @@ def canary_guard(folder: Path) -> Guard:
 @pytest.mark.parametrize("mode", ERAS)
 async def test_no_planted_secret_is_seen_by_the_client_or_left_anywhere(mode: str, tmp_path: Path) -> None:
     """S25, D3, D4, D11: every channel of a server and of an agent, twice, so that remembered catalogues count too."""
-    guard, wire, secrets = canary_guard(tmp_path), tmp_path / "wire", all_secrets()
+    guard, wire = canary_guard(tmp_path), tmp_path / "wire"
     for _ in range(2):
         async with connected(guard, mode=mode, record=wire, logging_callback=nothing) as client:
             await touch_everything(client)
-            ticket = await pass_arguments(client)
-    assert leaks(wire.read_bytes(), secrets) == []
-    assert leaks(Path(f"{wire}.err").read_bytes(), secrets) == []
-    assert leaks(guard.everything_written(), secrets) == []
+            await pass_arguments(client)
+    assert leaks(received(wire), all_secrets()) == []
+    assert leaks(guard.everything_written(), all_secrets()) == []
+
+
+async def test_no_planted_secret_is_printed_by_the_commands(tmp_path: Path) -> None:
+    """S25: what people and programs read of the record and of the requests."""
+    guard = canary_guard(tmp_path)
+    async with connected(guard) as client:
+        await touch_everything(client)
+        ticket = await pass_arguments(client)
     shown = terminal_output(guard, ticket)
-    assert leaks(shown, secrets) == []
+    assert leaks(shown, all_secrets()) == []
     assert ticket.encode() in shown
 
 
 def terminal_output(guard: Guard, ticket: str) -> bytes:
     """All that the commands print, for people and for programs."""
-    calls = {str(entry["call_id"]) for entry in guard.json("audit", "tail", "-n", "1000")} - {""}
+    leaked = next(entry.call_id for entry in guard.records() if entry.tool == "leaky/leak_text")
     commands: list[tuple[str, ...]] = [
         ("audit", "tail", "-n", "1000"),
-        ("audit", "tail", "-n", "1000", "--json"),
         ("audit", "show", ticket),
-        ("audit", "show", sorted(calls)[0], "--json"),
+        ("audit", "show", leaked),
+        ("audit", "show", leaked, "--json"),
         ("audit", "verify"),
         ("approvals", "ls", "--all"),
-        ("approvals", "ls", "--json"),
         ("approvals", "show", ticket),
         ("approvals", "show", ticket, "--json"),
     ]
@@ -126,9 +137,10 @@ async def test_what_the_canary_looks_for_did_reach_the_server_and_leave_it(tmp_p
     guard.write()
     async with connected(guard, record=wire) as client:
         await touch_everything(client)
-    found = leaks(wire.read_bytes(), all_secrets())
+    found = leaks(received(wire), all_secrets())
     assert set(PEOPLE) <= set(found)
-    assert {one["tool"] for one in guard.effects()} >= {f"leak_{tool}" for tool in TOOLS}
+    ran = {one["tool"] for one in guard.effects()}
+    assert ran == {*(f"leak_{tool}" for tool in TOOLS), "resource", "prompt", "completion"}
 
 
 @pytest.mark.parametrize("mode", ERAS)
@@ -157,5 +169,5 @@ async def test_a_call_with_a_secret_asks_and_the_question_does_not_hold_it(mode:
         assert "[SECRET_" in text_of(done)
     assert guard.effects() == [{"tool": "echo", "arguments": {"value": value}}]
     assert len(asked) == 1
-    everything = "".join(asked).encode() + wire.read_bytes() + guard.everything_written()
+    everything = "".join(asked).encode() + received(wire) + guard.everything_written()
     assert leaks(everything, IN_ARGUMENTS) == []

@@ -80,7 +80,7 @@ async def test_a_person_at_the_client_approves_and_the_call_runs_once(mode: str,
     assert len(person.asked) == 1
     assert "leaky.delete_thing" in person.asked[0]
     assert "id: 7" in person.asked[0]
-    assert guard.cli("audit", "verify").returncode == 0
+    assert guard.verified()
 
 
 @pytest.mark.parametrize("mode", ERAS)
@@ -130,37 +130,25 @@ async def no_form(_context: Any, _params: types.ElicitRequestParams) -> types.El
 
 
 async def test_the_same_state_and_answer_sent_again_execute_once(tmp_path: Path) -> None:
-    """S11, attack 3: a replay gets the stored result or a refusal."""
+    """S11, attacks 2 and 3: sent many times at once, and again afterwards."""
     guard = patient(tmp_path, hold_s=0.5)
+    replies: list[str] = []
     async with connected(guard, elicitation_callback=no_form) as client:
         second = approval_of(await ask(client, {"id": 7}))
-        done = await raw_call(client, "leaky_delete_thing", {"id": 7}, round_two=second)
-        assert text_of(done) == "delete_thing 7 done"
-        replies: list[str] = []
 
-        async def replay() -> None:
+        async def answer() -> None:
             replies.append(text_of(await raw_call(client, "leaky_delete_thing", {"id": 7}, round_two=second)))
 
-        async with anyio.create_task_group() as group:
-            for _ in range(5):
-                group.start_soon(replay)
+        for times in (8, 5):
+            async with anyio.create_task_group() as group:
+                for _ in range(times):
+                    group.start_soon(answer)
     assert guard.count("delete_thing") == 1
-    assert set(replies) == {"delete_thing 7 done"}
-
-
-async def test_one_answer_sent_many_times_at_once_executes_once(tmp_path: Path) -> None:
-    """S11, attack 2."""
-    guard = patient(tmp_path, hold_s=0.5)
-    async with connected(guard, elicitation_callback=no_form) as client:
-        second = approval_of(await ask(client, {"id": 7}))
-        async with anyio.create_task_group() as group:
-            for _ in range(8):
-                group.start_soon(lambda: raw_call(client, "leaky_delete_thing", {"id": 7}, round_two=second))
-    assert guard.count("delete_thing") == 1
+    assert replies == ["delete_thing 7 done"] * 13
 
 
 async def test_an_answer_with_other_arguments_or_another_tool_executes_nothing(tmp_path: Path) -> None:
-    """S11, attacks 1 and 5: the state is bound to the call that was shown."""
+    """S11: the state is bound to the call that was shown."""
     guard = patient(tmp_path, hold_s=0.3)
     async with connected(guard, elicitation_callback=no_form) as client:
         second = approval_of(await ask(client, {"id": 7}))
@@ -172,7 +160,7 @@ async def test_an_answer_with_other_arguments_or_another_tool_executes_nothing(t
 
 
 async def test_a_forged_answer_executes_nothing(tmp_path: Path) -> None:
-    """S11, attack 4: without the guard's own sealed state an answer is worth nothing."""
+    """S11: without the guard's own sealed state an answer is worth nothing."""
     guard = patient(tmp_path, hold_s=0.3)
     async with connected(guard, elicitation_callback=no_form) as client:
         second = approval_of(await ask(client, {"id": 7}))
@@ -217,5 +205,4 @@ async def test_identical_calls_attach_to_one_request_and_run_once(mode: str, tmp
 
 
 def all_attached(guard: Guard) -> bool:
-    entries = guard.json("audit", "tail", "-n", "50")
-    return sum(entry["type"] == "call.intent" for entry in entries) == 5
+    return [entry.type for entry in guard.records()].count("call.intent") == 5

@@ -8,11 +8,12 @@ import sqlite3
 import time
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 import pytest
 
+from mcp_guard.approval.machine import State
 from tests.e2e.harness import Guard, RawGuard, basic, reviewing, text_of, until
 
 SECRET_FREE = {"id": 7}
@@ -24,34 +25,34 @@ def guarded(folder: Path, **approvals: Any) -> Guard:
 
 async def pending(guard: Guard) -> str:
     """Id of the one request that waits."""
+    async with reviewing(guard) as review:
+        (request,) = await until(review.list_requests)
+    return request.row.id
 
-    async def found() -> list[Any]:
-        async with reviewing(guard) as review:
-            return await review.list_requests()
 
-    (request,) = await until(found)
-    return str(request.row.id)
+async def decide(guard: Guard, approval_id: str, verdict: Literal["approve", "deny"]) -> None:
+    async with reviewing(guard) as review:
+        token = await review.reviewers.add(f"rita-{approval_id[-6:]}")
+        await review.decide(approval_id, verdict, await review.identify(user="", tty=False, token=token))
 
 
 async def approve(guard: Guard, approval_id: str) -> None:
-    async with reviewing(guard) as review:
-        token = await review.reviewers.add(f"rita-{approval_id[-6:]}")
-        await review.decide(approval_id, "approve", await review.identify(user="", tty=False, token=token))
+    await decide(guard, approval_id, "approve")
 
 
 async def state_of(guard: Guard, approval_id: str) -> str:
-    async with reviewing(guard) as review:
-        return str((await review.show(approval_id)).request.row.state.value)
+    return await reaches(guard, approval_id, *State)
 
 
 async def reaches(guard: Guard, approval_id: str, *states: str) -> str:
-    """Wait until the request is in one of these states."""
+    """Wait until the request is in one of these states; returns it."""
+    async with reviewing(guard) as review:
 
-    async def there() -> str:
-        found = await state_of(guard, approval_id)
-        return found if found in states else ""
+        async def there() -> str:
+            found = (await review.show(approval_id)).request.row.state.value
+            return found if found in states else ""
 
-    return await until(there)
+        return await until(there)
 
 
 async def ticket_for(raw: RawGuard, arguments: dict[str, Any] | None = None) -> str:
@@ -63,16 +64,6 @@ async def ticket_for(raw: RawGuard, arguments: dict[str, Any] | None = None) -> 
 def call_frame(tool: str, arguments: dict[str, Any], request_id: int = 900) -> dict[str, Any]:
     params = {"name": tool, "arguments": arguments}
     return {"jsonrpc": "2.0", "id": request_id, "method": "tools/call", "params": params}
-
-
-def records(guard: Guard) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = guard.json("audit", "tail", "-n", "200")
-    return found
-
-
-def verified(guard: Guard) -> bool:
-    report = guard.json("audit", "verify")
-    return bool(report["outcome"] == "OK" and report["dropped"] == 0)
 
 
 def update(guard: Guard, statement: str, *values: object) -> None:
@@ -97,7 +88,7 @@ def children(pid: int) -> list[int]:
 
 
 async def test_a_pending_call_survives_kill_and_executes_exactly_once_when_approved(tmp_path: Path) -> None:
-    """F9, attacks 6 and 7: killed while the call is held; decided by another process with the command line."""
+    """F9: killed while the call is held; decided by another process with the command line."""
     guard = guarded(tmp_path, hold_s=60)
     async with RawGuard(guard) as raw:
         await raw.send(call_frame("leaky_delete_thing", SECRET_FREE))
@@ -114,7 +105,7 @@ async def test_a_pending_call_survives_kill_and_executes_exactly_once_when_appro
         assert text_of(again["result"]) == "delete_thing 7 done"
         assert await state_of(guard, ticket) == "completed"
     assert guard.effects() == [{"tool": "delete_thing", "arguments": SECRET_FREE}]
-    assert verified(guard)
+    assert guard.verified()
 
 
 async def test_an_approval_given_while_no_guard_runs_executes_once_at_the_next_start(tmp_path: Path) -> None:
@@ -133,7 +124,7 @@ async def test_an_approval_given_while_no_guard_runs_executes_once_at_the_next_s
         reply = await raw.call("guard_approval_wait", {"ticket": ticket})
         assert text_of(reply["result"]) == "delete_thing 7 done"
     assert guard.count("delete_thing") == 1
-    assert verified(guard)
+    assert guard.verified()
 
 
 async def test_an_approved_call_that_waits_for_pick_up_survives_kill(tmp_path: Path) -> None:
@@ -150,7 +141,22 @@ async def test_an_approved_call_that_waits_for_pick_up_survives_kill(tmp_path: P
         reply = await raw.call("guard_approval_wait", {"ticket": ticket})
         assert text_of(reply["result"]) == "delete_thing 7 done"
     assert guard.count("delete_thing") == 1
-    assert verified(guard)
+    assert guard.verified()
+
+
+async def test_calls_that_wait_or_were_denied_are_not_called_unknown_after_a_restart(tmp_path: Path) -> None:
+    """D26: nothing was sent, and the record does not pretend that something may have been."""
+    guard = guarded(tmp_path)
+    async with RawGuard(guard) as raw:
+        denied, waiting = [await ticket_for(raw, {"id": number}) for number in (1, 2)]
+        assert await ticket_for(raw, {"id": 2}) == waiting
+        await decide(guard, denied, "deny")
+        await raw.kill()
+    async with RawGuard(guard) as raw:
+        await raw.call("leaky_echo", {"value": "again"})
+    assert [entry for entry in guard.records() if entry.type == "call.interrupted"] == []
+    assert await state_of(guard, waiting) == "pending"
+    assert guard.count("delete_thing") == 0
 
 
 async def test_a_call_that_was_forwarded_when_the_guard_was_killed_is_interrupted_and_never_sent_again(
@@ -164,16 +170,16 @@ async def test_a_call_that_was_forwarded_when_the_guard_was_killed_is_interrupte
         await raw.kill()
     async with RawGuard(guard) as raw:
         assert text_of((await raw.call("leaky_echo", {"value": "again"}))["result"]) == "again"
-    closed = [entry for entry in records(guard) if entry["type"] == "call.interrupted"]
-    assert [(entry["tool"], entry["outcome"]) for entry in closed] == [("leaky/slow", "unknown")]
+    closed = [entry for entry in guard.records() if entry.type == "call.interrupted"]
+    assert [(entry.tool, entry.outcome) for entry in closed] == [("leaky/slow", "unknown")]
     assert guard.count("slow") == 1
-    assert verified(guard)
+    assert guard.verified()
 
 
 async def test_an_approved_call_that_was_forwarded_when_the_guard_was_killed_is_unknown_and_never_sent_again(
     tmp_path: Path,
 ) -> None:
-    """T17, attack 7: sent=1 is durable, so recovery does not guess."""
+    """T17: sent=1 is durable, so recovery does not guess."""
     guard = guarded(tmp_path)
     guard.config["rules"].append({"id": "ask-slow", "match": {"tool": "slow"}, "effect": "require_approval"})
     guard.write()
@@ -188,24 +194,29 @@ async def test_an_approved_call_that_was_forwarded_when_the_guard_was_killed_is_
         reply = await raw.call("leaky_slow", {"id": 1})
         assert "[outcome_unknown]" in text_of(reply["result"])
     assert guard.count("slow") == 1
-    assert verified(guard)
+    assert guard.verified()
 
 
 async def test_a_row_set_to_approved_by_hand_executes_nothing(tmp_path: Path) -> None:
-    """Attack 12: the state column is no approval; only a signed decision is."""
+    """Attack 12, S3, I1: a state is no approval, neither is a denial with other words, nor one that was used."""
     guard = guarded(tmp_path)
+    by_hand = (
+        "UPDATE approval SET state = 'approved', version = version + 1, use_by_ns = ?, decided_by = 'rita', sent = 0,"
+        " exec_id = NULL, ended_ns = NULL, result = NULL, delivered = 0 WHERE id = ?"
+    )
     async with RawGuard(guard) as raw:
-        ticket = await ticket_for(raw)
-        update(
-            guard,
-            "UPDATE approval SET state = 'approved', version = version + 1, use_by_ns = ?, decided_by = 'rita'",
-            time.time_ns() + 10**12,
-        )
-        assert await reaches(guard, ticket, "invalidated", "expired") == "invalidated"
-        reply = await raw.call("guard_approval_wait", {"ticket": ticket})
-        assert reply["result"]["isError"] is True
-    assert guard.effects() == []
-    assert verified(guard)
+        pending_one, denied, used = [await ticket_for(raw, {"id": number}) for number in (1, 2, 3)]
+        await decide(guard, denied, "deny")
+        update(guard, "UPDATE decision SET statement = replace(statement, 'deny', 'approve')")
+        await approve(guard, used)
+        await reaches(guard, used, "completed")
+        for ticket in (pending_one, denied, used):
+            update(guard, by_hand, time.time_ns() + 10**12, ticket)
+            assert await reaches(guard, ticket, "invalidated", "expired", "completed") == "invalidated"
+            reply = await raw.call("guard_approval_wait", {"ticket": ticket})
+            assert reply["result"]["isError"] is True
+    assert guard.effects() == [{"tool": "delete_thing", "arguments": {"id": 3}}]
+    assert guard.verified()
 
 
 async def test_rows_whose_content_was_changed_execute_nothing_when_approved(tmp_path: Path) -> None:
@@ -214,7 +225,7 @@ async def test_rows_whose_content_was_changed_execute_nothing_when_approved(tmp_
         "action_digest": "'" + "0" * 64 + "'",
         "payload": "x'00112233'",
         "view": "replace(view, '2', '3')",
-        "owner": "'[\"os\",\"mallory\",\"\"]'",
+        "owner": '\'["os","mallory",""]\'',
         "nonce": "'nonce_other'",
     }
     guard = guarded(tmp_path)
@@ -226,16 +237,19 @@ async def test_rows_whose_content_was_changed_execute_nothing_when_approved(tmp_
             assert await reaches(guard, ticket, "invalidated", "expired", "completed", "executing") == "invalidated"
         swapped, other = [await ticket_for(raw, {"id": number}) for number in (30, 31)]
         update(
-            guard, "UPDATE approval SET payload = (SELECT payload FROM approval WHERE id = ?) WHERE id = ?", other, swapped
+            guard,
+            "UPDATE approval SET payload = (SELECT payload FROM approval WHERE id = ?) WHERE id = ?",
+            other,
+            swapped,
         )
         await approve(guard, swapped)
         assert await reaches(guard, swapped, "invalidated", "expired", "completed", "executing") == "invalidated"
     assert guard.effects() == []
-    assert verified(guard)
+    assert guard.verified()
 
 
 async def test_a_signed_decision_moved_to_another_request_executes_nothing(tmp_path: Path) -> None:
-    """S3, attack 2: an old approval under a new id, with and without its text adapted to it."""
+    """security.md S11: an old approval under a new id, with and without its text adapted to it."""
     guard = guarded(tmp_path)
     async with RawGuard(guard) as raw:
         first = await ticket_for(raw, {"id": 1})
@@ -259,23 +273,7 @@ async def test_a_signed_decision_moved_to_another_request_executes_nothing(tmp_p
             )
             assert await reaches(guard, ticket, "invalidated", "expired", "completed") == "invalidated"
     assert guard.effects() == [{"tool": "delete_thing", "arguments": {"id": 1}}]
-    assert verified(guard)
-
-
-async def test_a_completed_request_set_back_to_approved_does_not_run_again(tmp_path: Path) -> None:
-    """I1: an approval is used once, also when the row forgets it."""
-    guard = guarded(tmp_path)
-    async with RawGuard(guard) as raw:
-        ticket = await ticket_for(raw)
-        await approve(guard, ticket)
-        await reaches(guard, ticket, "completed")
-        update(
-            guard,
-            "UPDATE approval SET state = 'approved', version = version + 1, sent = 0, exec_id = NULL, ended_ns = NULL,"
-            " result = NULL, delivered = 0",
-        )
-        assert await reaches(guard, ticket, "invalidated", "expired", "completed") == "invalidated"
-    assert guard.count("delete_thing") == 1
+    assert guard.verified()
 
 
 async def test_a_client_that_goes_away_while_its_call_is_held_finds_the_outcome_later(tmp_path: Path) -> None:
@@ -294,9 +292,9 @@ async def test_a_client_that_goes_away_while_its_call_is_held_finds_the_outcome_
         reply = await raw.call("leaky_delete_thing", SECRET_FREE)
         assert text_of(reply["result"]) == "delete_thing 7 done"
     assert guard.count("delete_thing") == 1
-    left = [entry for entry in records(guard) if entry["outcome"] == "client_gone"]
+    left = [entry for entry in guard.records() if entry.outcome == "client_gone"]
     assert len(left) == 1
-    assert verified(guard)
+    assert guard.verified()
 
 
 async def test_a_call_that_its_client_cancelled_while_held_is_carried_out_once_approved(tmp_path: Path) -> None:
@@ -311,7 +309,7 @@ async def test_a_call_that_its_client_cancelled_while_held_is_carried_out_once_a
         reply = await raw.call("leaky_delete_thing", SECRET_FREE)
         assert text_of(reply["result"]) == "delete_thing 7 done"
     assert guard.count("delete_thing") == 1
-    assert verified(guard)
+    assert guard.verified()
 
 
 async def ended_after_eof(raw: RawGuard) -> None:
@@ -344,10 +342,10 @@ async def test_a_guard_that_is_stopped_leaves_no_process_and_closes_its_log(how:
         assert raw.process.returncode == 0
     assert took <= (5 if how == "end of input" else 10)
     assert not [pid for pid in below if alive(pid)]
-    assert records(guard)[-1]["type"] == "log.closed"
+    assert guard.records()[-1].type == "log.closed"
     assert await state_of(guard, ticket) == "pending"
     assert guard.count("slow") == 1
-    assert verified(guard)
+    assert guard.verified()
 
 
 async def test_a_killed_guard_leaves_no_server_behind(tmp_path: Path) -> None:

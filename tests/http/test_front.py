@@ -17,7 +17,7 @@ from mcp_guard.http.front import BearerOnly, bearer_token, parse_address
      ("[::1]:9", ("::1", 9))],
 )  # fmt: skip
 def test_loopback_addresses_are_accepted(text: str, address: tuple[str, int]) -> None:
-    """Issue: `serve --http HOST:PORT`, loopback."""
+    """docs/cli.md: `serve --http HOST:PORT`, loopback."""
     assert parse_address(text) == address
 
 
@@ -29,7 +29,7 @@ def test_other_addresses_are_refused(text: str) -> None:
 
 
 def test_the_token_is_made_once_and_private(tmp_path: Path) -> None:
-    """security.md §7: keys 0600."""
+    """SECURITY.md: keys 0600."""
     token = bearer_token(tmp_path / "http.token")
     assert bearer_token(tmp_path / "http.token") == token
     assert (tmp_path / "http.token").stat().st_mode & 0o777 == 0o600

@@ -78,7 +78,7 @@ def test_the_operators_own_manifest_comes_before_the_shipped_one(tmp_path: Path,
 def test_a_manifest_that_is_missing_broken_or_doubled_is_a_problem_of_the_configuration(
     tmp_path: Path, shelf: Shelf
 ) -> None:
-    """Issue 2, bad input: invalid manifest."""
+    """docs/config.md: invalid manifest."""
     write(tmp_path, "mine")
     write(tmp_path, "low", risk="canary")
     config = GuardConfig(
@@ -131,7 +131,7 @@ def test_a_tool_that_no_manifest_lists_is_high(tmp_path: Path, shelf: Shelf) -> 
 def test_what_the_server_says_raises_the_risk_and_never_lowers_it(
     tmp_path: Path, shelf: Shelf, tool: str, annotations: JsonDict, risk: Risk
 ) -> None:
-    """style.md §5: annotations of an untrusted server may raise risk, never lower it."""
+    """decisions.md D31: annotations of an untrusted server may raise risk, never lower it."""
     facts = bind(shelf, tmp_path, ServerConfig(command="uvx", args=["acme"])).facts_for("a", tool, annotations)
 
     assert facts.risk is risk
@@ -146,6 +146,6 @@ def test_the_digest_changes_with_the_facts(tmp_path: Path, shelf: Shelf) -> None
 
 
 def test_every_shipped_manifest_is_valid_and_named_after_its_server() -> None:
-    """style.md §5: file stem == server."""
+    """CONTRIBUTING.md, "Manifests": file stem == server."""
     for stem, manifest in Shelf(shipped_folder()).shipped().items():
         assert manifest.server == stem

@@ -19,7 +19,7 @@ def manifest(**tool: Any) -> ToolManifest:
 
 @pytest.mark.parametrize("effect", list(FLOOR))
 def test_no_tool_is_below_the_floor_of_its_effects(effect: str) -> None:
-    """style.md §5: a manifest cannot call `execute` low."""
+    """decisions.md D31: a manifest cannot call `execute` low."""
     for risk in Risk:
         if risk.rank < FLOOR[effect].rank:  # type: ignore[index]
             with pytest.raises(ValidationError, match="is at least"):
@@ -78,5 +78,5 @@ def test_the_digest_follows_the_facts() -> None:
 
 
 def test_the_schema_of_manifests_is_closed() -> None:
-    """style.md §5: generated; unknown keys are errors for editors too."""
+    """decisions.md D31: generated; unknown keys are errors for editors too."""
     assert manifest_schema()["additionalProperties"] is False

@@ -109,7 +109,7 @@ def test_a_link_that_is_made_later_is_seen(own: OwnFiles, home: Path) -> None:
 
 
 def test_more_paths_than_are_looked_at_count_as_leading_inside(own: OwnFiles, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Style.md §9.9: bounded, and closed at the bound."""
+    """CONTRIBUTING.md, habit 9: bounded, and closed at the bound."""
     monkeypatch.setattr("mcp_guard.manifest.protect._MAX_CANDIDATES", 50)
 
     assert not own.touched_by("fs", [f"a/{n}" for n in range(50)])

@@ -56,7 +56,7 @@ async def known(value: JsonValue, server: str = "crm") -> tuple[JsonValue, dict[
 
 
 async def test_text_that_is_json_stays_json_and_numbers_become_quoted_placeholders() -> None:
-    """masking.md §5: in text JSON a number must become a string."""
+    """docs/masking.md: in text JSON a number must become a string."""
     text = json.dumps({"email": "jo@x.com", "ssn": 219099999, "note": 'a\njo@x.com "q"', "n": 1}, indent=2)
     masked = await make().mask({"content": [{"type": "text", "text": text}]}, scope="s", server="x")
 
@@ -134,6 +134,37 @@ async def test_configuration_turns_pii_off_removes_and_allows() -> None:
     assert str(allowed.json.value).startswith("jo@x.com [EMAIL_")
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["ADMIN={}", "+ADMIN={}", "- {}", "see ?to={}&n=1", "a=1&to={}", "m='{}'", "{}\n", "<{}>", "mailto:{}"],
+)
+async def test_the_key_of_an_assignment_is_no_part_of_the_address_in_it(text: str) -> None:
+    """D33: one address, one placeholder, also in a settings file, in its diff and in a query."""
+    masker = make()
+    alone = (await masker.mask("jo@x.com", scope="s", server="x")).json.value
+    masked = await masker.mask(text.format("jo@x.com"), scope="s", server="x")
+    assert masked.json.value == text.format(alone)
+
+
+@pytest.mark.parametrize("address", ["bounce-jo=x.com@list.example.org", "r&d@x.com", "jo+tag@x.com"])
+async def test_an_address_with_signs_in_it_is_masked_whole(address: str) -> None:
+    """Source: RFC 5321, 4.1.2: what an atom may hold."""
+    masked = await make().mask(address, scope="s", server="x")
+    assert str(masked.json.value).startswith("[EMAIL_")
+
+
+async def test_configured_secret_is_masked_wherever_it_stands() -> None:
+    """decisions.md D33: references that the configuration resolved."""
+    guard = Masker(MaskingConfig(), KEY, secrets=["plainword"])
+    value: JsonValue = {"uri": "x://a/plainword", "plainword": ["a plainword b", 'jo@x.com {"k": "plainword"}', 12]}
+    masked = await guard.mask(value, scope="s", server="x")
+    assert "plainword" not in json.dumps(masked.json.value)
+    assert {(note.type, note.rule) for note in masked.notes} == {("SECRET", "configured"), ("EMAIL", "email")}
+    views = guard.derive(call({"a": "with plainword in it"}), {})
+    assert views.secrets == ("SECRET",)
+    assert "plainword" not in json.dumps([views.for_reviewer.value, views.for_log.value])
+
+
 async def test_placeholder_is_stable_in_a_scope_and_differs_between_scopes() -> None:
     """decisions.md D24, security.md S37."""
     one = await make().mask("jo@x.com", scope="a", server="x")
@@ -142,12 +173,22 @@ async def test_placeholder_is_stable_in_a_scope_and_differs_between_scopes() -> 
     assert one.json == two.json != other.json
 
 
-async def test_announcement_names_counts_rules_and_the_switch() -> None:
+async def test_announcement_names_counts_and_the_switch_and_the_notes_name_the_rules() -> None:
     """decisions.md D33."""
     masked = await make().mask(f"jo@x.com li@x.com {TOKEN}", scope="s", server="x")
-    line = make().announce(masked.notes)
-    assert line == ("masked 3: EMAIL ×2, SECRET ×1; rule email, token:github; turn off with masking.results.pii: off")
+    assert make().announce(masked.notes) == (
+        "[mcp-guard] masked 3: EMAIL ×2, SECRET ×1 (placeholders; the guard restores them where allowed). "
+        "Off: masking.results.pii: off"
+    )
+    assert [note.rule for note in masked.notes] == ["email", "token:github"]
     assert make(announce=False).announce(masked.notes) == make().announce(()) == ""
+
+
+async def test_announcement_of_secrets_alone_does_not_tell_how_to_turn_them_all_off() -> None:
+    """decisions.md D33."""
+    guard = make(results={"secrets": "remove"})
+    masked = await guard.mask(TOKEN, scope="s", server="x")
+    assert guard.announce(masked.notes) == "[mcp-guard] masked 1: SECRET ×1. Off: masking.allow, for single values"
 
 
 async def test_pii_goes_back_into_its_own_server_exactly() -> None:
@@ -188,7 +229,7 @@ async def test_placeholder_survives_edits_and_unknown_ones_stay() -> None:
 
 
 async def test_another_scope_restores_nothing() -> None:
-    """masking.md §7: 0 cross-session restores."""
+    """docs/masking.md, "Back again": 0 cross-session restores."""
     shown, entries = await known("jo@x.com")
     foreign = {t: VaultEntry("else", t, e.type, e.value, e.server) for t, e in entries.items()}
     views = make().derive(call({"a": shown}), foreign)
@@ -200,7 +241,7 @@ async def test_another_scope_restores_nothing() -> None:
     ("role", "local", "raw"),
     [("recipient", False, True), ("query", False, False), (None, True, True), (None, False, False)],
 )
-def test_arguments_are_masked_by_manifest(role: str | None, local: bool, raw: bool) -> None:  # noqa: FBT001 - a table
+def test_arguments_are_masked_by_manifest(*, role: str | None, local: bool, raw: bool) -> None:
     """decisions.md D33."""
     facts = {"to": ArgumentFact(role)} if role else {}  # type: ignore[arg-type]
     asked = call({"to": "jo@x.com"}, local=local)
@@ -253,10 +294,7 @@ JSON = st.recursive(
 @settings(max_examples=60, deadline=None)
 @given(value=JSON, secret=SECRETS, left=st.sampled_from(["", "see ", '"', "\n", "(", "a=", "\t"]), nested=st.booleans())
 async def test_planted_secret_survives_nowhere_in_a_masked_value(
-    value: JsonValue,
-    secret: str,
-    left: str,
-    nested: bool,  # noqa: FBT001 - hypothesis
+    *, value: JsonValue, secret: str, left: str, nested: bool
 ) -> None:
     """security.md S25."""
     planted: JsonValue = {"x": value, "k": [left + secret], left + secret: 1}

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 
 import pytest
 
 from mcp_guard.errors import ConfigError
+from mcp_guard.masking import scrub
+from mcp_guard.masking.findings import Finding
 from mcp_guard.masking.scrub import load_detectors
 
 
@@ -45,8 +49,40 @@ def test_our_detector_works_inside_scrubadub() -> None:
     assert run(code).startswith("mail [EMAIL_")
 
 
+class Slow:
+    """A detector that does not come back until it is let go."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+
+    def iter_filth(self, _text: str) -> Iterator[object]:
+        self.gate.wait()
+        return iter(())
+
+
+class Broken:
+    """A detector that fails."""
+
+    def iter_filth(self, _text: str) -> Iterator[object]:
+        raise RuntimeError
+
+
+def test_detector_over_its_budget_masks_the_whole_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    """security.md F18: it passes nothing that was not looked at."""
+    monkeypatch.setattr(scrub, "BUDGET_S", 0.01)
+    slow = Slow()
+    found = scrub._bounded(slow, "slow")("some text")
+    slow.gate.set()
+    assert found == [Finding(0, 9, "SECRET", "scrubadub:slow:over_budget")]
+
+
+def test_detector_that_fails_masks_the_whole_value() -> None:
+    """security.md F18."""
+    assert [f[:3] for f in scrub._bounded(Broken(), "broken")("some text")] == [(0, 9, "SECRET")]
+
+
 @pytest.mark.parametrize("name", ["postalcode", "other:x", "scrubadub:"])
 def test_detector_of_another_form_is_a_config_error(name: str) -> None:
     """Config errors name the key."""
-    with pytest.raises(ConfigError, match="masking.detectors"):  # noqa: RUF043 - judged, see the lines around
+    with pytest.raises(ConfigError, match=r"masking\.detectors"):
         load_detectors([name])

@@ -206,7 +206,7 @@ def test_the_built_in_rule_denies_paths_into_own_files_and_no_rule_takes_it_back
 
 
 def test_a_look_at_the_file_system_that_fails_denies() -> None:
-    """Style.md §9.3: fail closed."""
+    """CONTRIBUTING.md, habit 3: fail closed."""
 
     def broken(server: str, value: JsonValue) -> bool:
         raise OSError(server, value)
@@ -263,7 +263,7 @@ def test_the_general_terms_hold_where_no_rule_says_otherwise() -> None:
 
 
 def test_a_permit_is_made_only_for_a_call_that_this_policy_allows() -> None:
-    """architecture.md §2: a `Permit` is made only by policy and by the approval desk."""
+    """ARCHITECTURE.md, "One call": a `Permit` is made only by policy and by the approval desk."""
     made: PolicyPort = policy()
     allowed, asked = made.decide(call(), views()), made.decide(call(of=UNREVIEWED), views())
 

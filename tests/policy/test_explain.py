@@ -30,7 +30,7 @@ def explain(*rules: dict[str, Any], facts: ToolFacts = UNREVIEWED, own_files: bo
 
 
 def test_every_rule_is_told_with_what_did_not_fit() -> None:
-    """Issue 2: every decision carries rule id and reasons; `mcp-guard explain`."""
+    """docs/cli.md, `explain`: every decision carries rule id and reasons; `mcp-guard explain`."""
     text = explain(*RULES).text
 
     assert text.splitlines() == [
@@ -51,7 +51,7 @@ def test_every_rule_is_told_with_what_did_not_fit() -> None:
 
 
 def test_the_winner_and_its_terms_are_told() -> None:
-    """Issue 2."""
+    """docs/cli.md, `explain`."""
     rule = {
         "id": "r",
         "effect": "require_approval",

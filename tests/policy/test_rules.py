@@ -46,7 +46,7 @@ def test_patterns_agree_with_the_standard_library_where_both_know_them(pattern: 
 
 
 def test_a_hostile_name_does_not_make_a_pattern_slow() -> None:
-    """Style.md §9.9: at most n x m steps, where a regular expression would back-track."""
+    """CONTRIBUTING.md, habit 9: at most n x m steps, where a regular expression would back-track."""
     assert not glob("*a" * 30 + "b", "a" * 5_000)
 
 

@@ -1,4 +1,4 @@
-"""What the client reads (decisions.md D4, approvals.md §5.2)."""
+"""What the client reads (decisions.md D4, docs/approvals.md)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def show(answer: Answer, *, notice: str = "", modern: bool = False, tool: bool =
 
 
 def test_a_result_passes_with_the_receipt_and_what_was_masked_beside_it() -> None:
-    """Issue: ticket, denial and receipt stand in `_meta` for programs."""
+    """decisions.md D4: ticket, denial and receipt stand in `_meta` for programs."""
     answer = Answer(
         result=MaskedJson({"content": [{"type": "text", "text": "hi"}], "_meta": {"own": 1}}),
         notes=(MaskNote("EMAIL", 2, "email"),),
@@ -67,7 +67,7 @@ def test_a_malformed_downstream_error_becomes_a_plain_one(error: MaskedJson) -> 
 
 
 def test_a_ticket_is_an_error_that_says_how_to_go_on_and_never_how_to_approve() -> None:
-    """approvals.md §0.5, §5.2; architecture.md §4."""
+    """decisions.md D4, D6."""
     result: Any = answers.ticket(SUSPENDED, call_id="call_1", target=LISTED)
     text = result["content"][0]["text"]
     assert result["isError"] is True
@@ -79,7 +79,7 @@ def test_a_ticket_is_an_error_that_says_how_to_go_on_and_never_how_to_approve() 
 
 
 def test_a_ticket_for_an_unlisted_tool_prints_the_rule_that_would_settle_it() -> None:
-    """architecture.md §4."""
+    """docs/errors.md."""
     by_default = replace(SUSPENDED, rule="default:high")
     result: Any = answers.ticket(by_default, call_id="call_1", target=UNLISTED)
     assert "match: {server: crm, tool: wipe}" in result["content"][0]["text"]

@@ -84,7 +84,12 @@ class Desk(Bench):
 
 @asynccontextmanager
 async def talking(bench: Desk, mode: str, **client: Any) -> AsyncIterator[Client]:
-    edge = Edge(
+    async with Client(build_server(edge_of(bench), "hello"), mode=mode, cache=None, **client) as found:
+        yield found
+
+
+def edge_of(bench: Desk) -> Edge:
+    return Edge(
         name="test",
         pipeline=bench.pipeline(),
         catalog=bench,
@@ -96,8 +101,6 @@ async def talking(bench: Desk, mode: str, **client: Any) -> AsyncIterator[Client
         transport="stdio",
         state_keys=[b"k" * 32],
     )
-    async with Client(build_server(edge, "hello"), mode=mode, cache=None, **client) as found:
-        yield found
 
 
 def first_text(result: types.CallToolResult) -> str:
@@ -108,7 +111,7 @@ def first_text(result: types.CallToolResult) -> str:
 
 @pytest.mark.parametrize("mode", ERAS)
 async def test_tools_are_listed_with_the_wait_tool_and_called(mode: str) -> None:
-    """Issue: both protocol eras."""
+    """decisions.md D2: both protocol eras."""
     bench = Desk()
     async with talking(bench, mode) as client:
         names = [tool.name for tool in (await client.list_tools()).tools]
@@ -157,7 +160,7 @@ async def test_a_failing_list_is_a_clean_error(mode: str, fault: Exception) -> N
 
 @pytest.mark.parametrize("mode", ERAS)
 async def test_a_suspended_call_becomes_a_ticket(mode: str) -> None:
-    """approvals.md §5.2."""
+    """docs/approvals.md"""
     bench = Desk(effect=Effect.REQUIRE_APPROVAL, settle_gives=SUSPENDED)
     async with talking(bench, mode) as client:
         result = await client.call_tool("crm_get", {})
@@ -184,7 +187,7 @@ async def test_a_suspended_call_becomes_a_ticket(mode: str) -> None:
 async def test_the_form_is_asked_and_only_an_explicit_approval_approves(
     mode: str, action: Any, content: Any, verdict: str
 ) -> None:
-    """approvals.md §5.3: accept without decision=approve_once is not approval."""
+    """docs/approvals.md: accept without decision=approve_once is not approval."""
     bench = Desk(effect=Effect.REQUIRE_APPROVAL)
     asked: list[str] = []
 
@@ -200,7 +203,7 @@ async def test_the_form_is_asked_and_only_an_explicit_approval_approves(
 
 
 async def test_a_forged_answer_without_the_sealed_state_is_a_new_call() -> None:
-    """security.md S11; approvals.md §6 attack 4."""
+    """security.md S11."""
     bench = Desk(effect=Effect.REQUIRE_APPROVAL)
 
     async def answer(_context: Any, _params: Any) -> types.ElicitResult:
@@ -228,3 +231,15 @@ async def test_a_refused_resource_is_a_json_rpc_error_with_code_and_hint(mode: s
     assert caught.value.error.data["code"] == "approval_denied"
     assert caught.value.error.data["hint"]
     assert bench.forwarded == []
+
+
+@pytest.mark.parametrize("mode", ERAS)
+async def test_what_no_server_offers_is_not_declared(mode: str) -> None:
+    """decisions.md D27: capabilities come from what is known of the servers."""
+    async with Client(
+        build_server(edge_of(Desk()), "", lambda kind: kind == "prompts"), mode=mode, cache=None
+    ) as client:
+        capabilities = client.server_capabilities
+    assert capabilities.prompts is not None
+    assert capabilities.resources is None
+    assert capabilities.completions is None

@@ -41,7 +41,7 @@ async def test_a_second_writer_waits_and_then_gives_up_with_a_clear_error(tmp_pa
 
 
 async def test_data_version_changes_when_another_connection_commits(tmp_path: Path) -> None:
-    """architecture.md §3."""
+    """ARCHITECTURE.md, "Two planes"."""
     first = await Database.open(tmp_path / "a.db")
     second = await Database.open(tmp_path / "a.db")
     before = await first.data_version()
@@ -54,7 +54,7 @@ async def test_data_version_changes_when_another_connection_commits(tmp_path: Pa
 
 
 async def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:
-    """Issue: read-only data folder."""
+    """security.md F10: read-only data folder."""
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreUnavailableError, match="cannot be opened"):
         await Database.open(tmp_path / "file" / "a.db")

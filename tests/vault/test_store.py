@@ -14,7 +14,7 @@ from mcp_guard.model import VaultEntry
 from mcp_guard.storage.sqlite import Database
 from mcp_guard.vault.store import VaultStore
 
-ENTRY = VaultEntry("scope-of-somebody", "EMAIL_k3f9q2m7xa", "EMAIL", "jo.planted@x.com", "crm")
+ENTRY = VaultEntry("scope-of-somebody", "EMAIL_k3f5q2m7xa", "EMAIL", "jo.planted@x.com", "crm")
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ async def test_token_of_another_value_is_refused_and_nothing_is_stored(database:
 
 
 async def test_full_scope_refuses_new_entries_and_keeps_the_old(database: Database, keys: KeyStore) -> None:
-    """masking.md §5: cap and fail closed."""
+    """decisions.md D24: a collision fails closed."""
     vault = VaultStore(database, keys, max_entries=1)
     await vault.put([ENTRY])
     await vault.put([ENTRY])
@@ -64,7 +64,7 @@ async def test_full_scope_refuses_new_entries_and_keeps_the_old(database: Databa
 async def test_no_plain_value_is_at_rest(database: Database, keys: KeyStore, tmp_path: Path) -> None:
     """decisions.md D7, security.md S37."""
     await VaultStore(database, keys).put([ENTRY])
-    stored = b"".join(path.read_bytes() for path in tmp_path.glob("approvals.db*"))  # noqa: ASYNC240 - judged, see the lines around
+    stored = b"".join(path.read_bytes() for path in tmp_path.glob("approvals.db*"))  # noqa: ASYNC240 - reads three small local files once
     assert ENTRY.token.encode() in stored
     for plain in (ENTRY.value, ENTRY.scope):
         assert plain.encode() not in stored

@@ -12,7 +12,7 @@ from mcp_guard.wire.lines import LineCutter, TooLong
 
 @given(st.lists(st.binary(max_size=6), max_size=12), st.integers(1, 7))
 def test_lines_do_not_depend_on_how_the_bytes_were_chunked(parts: list[bytes], size: int) -> None:
-    """performance.md §8 item 1."""
+    """decisions.md D20."""
     data = b"\n".join(part.replace(b"\r", b"") for part in parts)
     whole, cut = LineCutter(4), LineCutter(4)
     expected = whole.feed(data) + whole.finish()

@@ -106,7 +106,7 @@ def test_an_id_in_flight_is_refused_also_in_its_other_spelling() -> None:
 
 
 def test_files_instead_of_pipes_work_by_threads(tmp_path: Path) -> None:
-    """performance.md §8 item 1: an event loop cannot poll plain files."""
+    """decisions.md D20: an event loop cannot poll plain files."""
     lines = [
         {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": INIT},
         {"jsonrpc": "2.0", "id": 1, "method": "ping"},
@@ -121,7 +121,7 @@ def test_files_instead_of_pipes_work_by_threads(tmp_path: Path) -> None:
 
 
 async def test_the_sdk_client_works_over_it_in_both_eras() -> None:
-    """Issue: both protocol eras on stdio."""
+    """decisions.md D2: both protocol eras on stdio."""
     for mode, version in (("legacy", "2025-11-25"), ("auto", "2026-07-28")):
         async with Client(StdioServerParameters(command=sys.executable, args=[SERVER]), mode=mode) as client:
             assert client.protocol_version == version
@@ -158,7 +158,7 @@ async def test_requests_above_the_bound_in_flight_are_refused() -> None:
 
 
 async def test_a_client_that_does_not_read_holds_back_the_sender_only() -> None:
-    """performance.md §8 item 1: back-pressure; security.md F3: a full pipe must not block others."""
+    """decisions.md D20: back-pressure; security.md F3: a full pipe must not block others."""
     answer = SessionMessage(JSONRPCResponse(jsonrpc="2.0", id=1, result={"x": "y" * (1 << 20)}))
     received = 0
     with pipes() as (read, _feed, drain, write):

@@ -260,7 +260,7 @@ async def _serve_stdio(guard: Guard) -> None:
         guard.pool.start(guard.edge.owner_key, guard.edge.list_roots if wants_roots else None)
 
     async with anyio.create_task_group() as group:
-        group.start_soon(_stop_on_signal, group.cancel_scope)
+        group.start_soon(_stop_on_signal, group.cancel_scope, guard.edge.pipeline)
         async with stdio_front(on_first) as (read, write):
             await server.run(read, write, initial)
         group.cancel_scope.cancel()
@@ -284,13 +284,24 @@ async def _serve_http(guard: Guard, loaded: LoadedConfig, options: ServeOptions)
         await serve_app(app, listener)
 
 
-async def _stop_on_signal(scope: anyio.CancelScope) -> None:
+async def _stop_on_signal(scope: anyio.CancelScope, pipeline: Pipeline) -> None:
+    """The first signal lets running calls end, for 10 s at the most; the second one does not wait."""
     if sys.platform == "win32":
         return
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async for _ in signals:
-            scope.cancel()
-            return
+        async with anyio.create_task_group() as group:
+
+            async def drain() -> None:
+                with anyio.move_on_after(_DRAIN_S):
+                    await pipeline.drained()
+                scope.cancel()
+
+            first = True
+            async for _ in signals:
+                if not first:
+                    scope.cancel()
+                first = False
+                group.start_soon(drain)
 
 
 def _capabilities(message: JsonDict) -> JsonDict:

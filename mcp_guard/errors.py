@@ -7,6 +7,7 @@
     * PolicyDeniedError          policy_denied          -32010
     * ApprovalDeniedError        approval_denied        -32011
     * ApprovalExpiredError       approval_expired       -32012
+    * ApprovalPendingError       approval_pending       -32017
     * NoEligibleReviewerError    no_eligible_reviewer   -32011
     * QuarantinedError           tool_quarantined       -32016
     * InvalidArgumentsError      invalid_arguments      -32602
@@ -101,6 +102,15 @@ class ApprovalExpiredError(RefusalError):
     rpc_code = -32012
     retryable = True
     default_hint = "repeat the call once a reviewer is available; the earlier request is closed"
+
+
+class ApprovalPendingError(RefusalError):
+    """A resource or prompt waits for a reviewer; where the method's result has no `isError`."""
+
+    code = "approval_pending"
+    rpc_code = -32017
+    retryable = True
+    default_hint = "repeat the same request once a reviewer has decided"
 
 
 class NoEligibleReviewerError(RefusalError):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import lru_cache
 
 import anyio
@@ -66,6 +67,8 @@ class Pipeline:
         self._approvals = approvals
         self._audit = audit
         self._downstreams = downstreams
+        self._carrying = 0
+        self._settled = anyio.Event()
 
     async def handle(self, call: Call, front: Front) -> Answer | Suspended | AskClient:
         """Carry one call, or one more round of it.
@@ -86,6 +89,7 @@ class Pipeline:
         async with self._refusals_recorded(call):
             views = await self._derive(call)  # (1)
             decision = self._policy.decide(call, views)  # (2)
+            call = await self._same_call(call, views, decision, front)
             await self._audit.append(records.intent(call, views, decision, self._label))  # (3)
             step = await self._permit(call, views, decision, front)  # (4)
         if isinstance(step, Permit):
@@ -107,6 +111,13 @@ class Pipeline:
         if views.entries:
             await self._vault.put(views.entries)
         return views
+
+    async def _same_call(self, call: Call, views: Views, decision: Decision, front: Front) -> Call:
+        """A further round of a suspended call keeps its id; everything else is a call of its own."""
+        if decision.effect is not Effect.REQUIRE_APPROVAL or front.resumed is None:
+            return call
+        call_id = await self._approvals.round_of(call, views, front)
+        return call if call_id is None else replace(call, call_id=call_id)
 
     async def _permit(
         self, call: Call, views: Views, decision: Decision, front: Front
@@ -138,6 +149,8 @@ class Pipeline:
     ) -> Answer:
         execution_id = run.execution_id if run else call.call_id
         if run is not None:
+            if await self._audit.has_forwarded(call.call_id):
+                raise AuditUnavailableError("the log says that this call was sent; it is not sent again")
             if not await run.mark_sent():
                 raise InternalError("the approval was withdrawn or expired before anything was sent")
             await self._audit.append(records.forwarded(call, run))
@@ -200,8 +213,14 @@ class Pipeline:
     @asynccontextmanager
     async def _faults_recorded(self, call: Call) -> AsyncIterator[None]:
         """Steps 5 to 7: an outcome is recorded also when there is no result to give."""
+        self._carrying += 1
         try:
             yield
+        except anyio.get_cancelled_exc_class():
+            # Cancelled before a byte was written: afterwards the pool answers, or says that the outcome is unknown.
+            with anyio.CancelScope(shield=True):
+                await self._audit.append(records.not_sent(call))
+            raise
         except AuditUnavailableError:
             raise
         except GuardError as error:
@@ -214,7 +233,16 @@ class Pipeline:
             with anyio.CancelScope(shield=True):
                 await self._audit.append(records.no_result(call, internal))
             raise internal from None
+        finally:
+            self._carrying -= 1
+            self._settled.set()
+            self._settled = anyio.Event()
 
-    async def refuse_unresolved(self, record: Record) -> None:
-        """Record a call that never became one: an unknown name, a quarantined tool."""
+    async def note(self, record: Record) -> None:
+        """Record what never became a call on this line: an unknown name, an outcome that was picked up."""
         await self._audit.append(record)
+
+    async def drained(self) -> None:
+        """Return when no call is on its way."""
+        while self._carrying:
+            await self._settled.wait()

@@ -83,7 +83,15 @@ class AuditTrail(Protocol):
         """Return once the record is durable.
 
         Raises:
-            AuditUnavailableError: it could not be made durable in time.
+            AuditUnavailableError: it could not be made durable in time, or this step of the call is on record.
+        """
+        ...
+
+    async def has_forwarded(self, call_id: str) -> bool:
+        """Whether the log says that this call was sent.
+
+        Raises:
+            AuditUnavailableError: the log cannot be read.
         """
         ...
 
@@ -150,6 +158,10 @@ class PolicyPort(Protocol):
 
 class ApprovalPort(Protocol):
     """The approval desk as the pipeline sees it."""
+
+    async def round_of(self, call: Call, views: Views, front: Front) -> str | None:
+        """Modern era, further round: call_id of the request that this very call comes back to, else None."""
+        ...
 
     async def settle(
         self, call: Call, views: Views, decision: Decision, front: Front

@@ -58,10 +58,10 @@ def refused(call: Call, error: GuardError) -> Record:
 
 
 def unresolved(
-    call_id: str, principal: Principal, context: CallContext, *, name: MaskedText, error: GuardError
+    call_id: str, principal: Principal, context: CallContext, *, name: str, error: GuardError, mask: MaskText
 ) -> Record:
-    """A call to something that is not there, or is quarantined."""
-    fields = {**_who(principal, context, MaskedText), "name": name, "error": error.code}
+    """A call to something that is not there, is quarantined, or is a ticket of nobody's."""
+    fields = {**_who(principal, context, mask), "name": mask(name[:200]), "error": error.code}
     return Record(
         "call.refused",
         call_id=call_id,
@@ -82,6 +82,23 @@ def delivered(call: Call, answer: Answer) -> Record:
     """An outcome was handed to a call that attached to an approval request."""
     fields: JsonDict = {"approval": answer.approval_id}
     return _record(call, "call.delivered", "error" if is_error(answer) else "ok", fields)
+
+
+def picked_up(call_id: str, principal: Principal, context: CallContext, *, ticket: str, answer: Answer) -> Record:
+    """The outcome of an approved call was handed over by its ticket."""
+    return Record(
+        "call.delivered",
+        call_id=call_id,
+        session=context.session,
+        actor=principal.key,
+        outcome="error" if is_error(answer) else "ok",
+        fields={"approval": ticket},
+    )
+
+
+def not_sent(call: Call) -> Record:
+    """The client cancelled before the call was sent."""
+    return _record(call, "call.refused", "cancelled", {"error": "cancelled", "reason": "cancelled before it was sent"})
 
 
 def forwarded(call: Call, run: ApprovedRun) -> Record:

@@ -75,6 +75,8 @@ class Bench:
     can_prompt: bool = False
     resumed: tuple[str, PromptAnswer | None] | None = None
     leave: anyio.Event | None = None
+    sent_before: bool = False
+    same_call: str | None = None
 
     def pipeline(self) -> Pipeline:
         return Pipeline(
@@ -144,7 +146,14 @@ class Bench:
         assert self.settle_gives is not None
         return self.settle_gives
 
+    async def round_of(self, call: Call, views: Views, front: Front) -> str | None:
+        self._step("round_of")
+        return self.same_call
+
     # audit
+    async def has_forwarded(self, call_id: str) -> bool:
+        return self.sent_before
+
     async def append(self, record: Record) -> Receipt:
         self._step(record.type)
         self.records.append(record)
@@ -363,3 +372,72 @@ async def test_a_downstream_error_stays_an_error_and_is_masked() -> None:
     assert answer.result is None
     assert SECRET not in repr(answer)
     assert bench.records[-1].outcome == "error"
+
+
+async def test_a_call_that_the_log_says_was_sent_is_not_sent_again() -> None:
+    """approvals.md I1: the store alone does not decide; its rows can be changed from outside."""
+    bench = Bench(sent_before=True)
+    run = a_run(bench)
+    bench.steps.clear()
+    with pytest.raises(AuditUnavailableError, match="not sent again"):
+        await bench.pipeline().run_approved(run, issue_permit("call_1", "apr_1"))
+    assert bench.steps == []
+
+
+async def test_a_further_round_keeps_its_call_only_while_the_call_still_asks() -> None:
+    """A sealed state from the time when a rule asked must not lend its call id to calls that are allowed now."""
+    asks = Bench(effect=Effect.REQUIRE_APPROVAL, settle_gives=SUSPENDED, resumed=("apr_1", None), same_call="call_0")
+    await asks.pipeline().handle(a_call(), asks)
+    assert {record.call_id for record in asks.records} == {"call_0"}
+    allowed = Bench(resumed=("apr_1", None), same_call="call_0")
+    await allowed.pipeline().handle(a_call(), allowed)
+    assert {record.call_id for record in allowed.records} == {"call_1"}
+
+
+async def test_a_round_that_fits_no_request_is_a_call_of_its_own() -> None:
+    """security.md S11."""
+    bench = Bench(effect=Effect.REQUIRE_APPROVAL, settle_gives=SUSPENDED, resumed=("apr_1", None))
+    await bench.pipeline().handle(a_call(), bench)
+    assert {record.call_id for record in bench.records} == {"call_1"}
+
+
+async def test_a_call_cancelled_before_it_was_sent_has_an_end_on_record() -> None:
+    """security.md F7."""
+    started = anyio.Event()
+
+    class Slow(Bench):
+        async def forward(self, *_args: object, **_more: object) -> RawResult:
+            started.set()
+            await anyio.sleep_forever()
+            raise AssertionError
+
+    bench = Slow()
+    pipeline = bench.pipeline()
+    async with anyio.create_task_group() as group:
+        group.start_soon(pipeline.handle, a_call(), bench)
+        await started.wait()
+        group.cancel_scope.cancel()
+    assert (bench.records[-1].type, bench.records[-1].outcome) == ("call.refused", "cancelled")
+    await pipeline.drained()
+
+
+async def test_draining_waits_for_the_calls_that_are_on_their_way() -> None:
+    """security.md F8."""
+    go, started = anyio.Event(), anyio.Event()
+
+    class Slow(Bench):
+        async def forward(self, *_args: object, **_more: object) -> RawResult:
+            started.set()
+            await go.wait()
+            self.steps.append("answered")
+            return self.answer
+
+    bench = Slow()
+    pipeline = bench.pipeline()
+    async with anyio.create_task_group() as group:
+        group.start_soon(pipeline.handle, a_call(), bench)
+        await started.wait()
+        group.start_soon(pipeline.drained)
+        go.set()
+    await pipeline.drained()
+    assert "answered" in bench.steps

@@ -27,6 +27,8 @@ from mcp_guard.model import (
 
 CANARY = "hunter2-canary"
 ALICE = Principal("os", "alice", client=ClientInfo("host", "1.0"))
+NOSY = Principal("os", "alice", client=ClientInfo(CANARY, CANARY))
+"""A client that says a secret is its name."""
 CONTEXT = CallContext("stdio", "2025-11-25", "ses_1")
 DECISION = Decision(Effect.ALLOW, "rule-1", Risk.LOW, ("read only",), "0" * 64)
 
@@ -51,7 +53,9 @@ def every_record() -> list[Record]:
     return [
         records.intent(call(), views(), DECISION, mask),
         records.refused(call(), PolicyDeniedError("rule rule-1 denies this call")),
-        records.unresolved("call_1", ALICE, CONTEXT, name=mask(CANARY), error=UnknownTargetError("no such tool")),
+        records.unresolved("call_1", NOSY, CONTEXT, name=CANARY, error=UnknownTargetError("no such tool"), mask=mask),
+        records.picked_up("call_1", ALICE, CONTEXT, ticket="apr_1", answer=ok),
+        records.not_sent(call()),
         records.left(call(), "suspended", approval="apr_1"),
         records.delivered(call(), ok),
         records.result(call(), ok),

@@ -119,6 +119,11 @@ class ApprovalDesk:
         """Calls with a live request: for these no `call.interrupted` is written at start (D26)."""
         return await self._store.live_call_ids()
 
+    async def round_of(self, call: Call, views: Views, front: Front) -> str | None:
+        """See `ports.ApprovalPort.round_of`. The sealed state only names the request; owner and arguments must fit."""
+        request = await self._resumed(call, statement.lookup(self._keys, call, views.for_downstream), front)
+        return request.call_id if request is not None else None
+
     async def settle(
         self, call: Call, views: Views, decision: Decision, front: Front
     ) -> Suspended | AskClient | Answer:

@@ -21,7 +21,8 @@ from anyio.abc import TaskStatus
 from pydantic import JsonValue
 
 from mcp_guard.audit.checkpoint import Head, Signer
-from mcp_guard.audit.query import unfinished_calls
+from mcp_guard.audit.pending import Pending, split
+from mcp_guard.audit.query import unfinished_calls, was_forwarded
 from mcp_guard.audit.record import Prepared, prepare
 from mcp_guard.audit.schema import month_of, slot_files
 from mcp_guard.audit.shard import Shard
@@ -42,26 +43,6 @@ _RETRY_MAX_NS = 5_000_000_000
 _CLOCK_TOLERANCE_US = 1_000_000
 
 _log = structlog.get_logger(__name__)
-
-
-class _Pending:
-    """A record on its way, and who waits for it."""
-
-    __slots__ = ("done", "error", "prepared", "receipt")
-
-    def __init__(self, prepared: Prepared) -> None:
-        self.prepared = prepared
-        self.done = anyio.Event()
-        self.receipt: Receipt | None = None
-        self.error: AuditUnavailableError | None = None
-
-    def settle(self, receipt: Receipt) -> None:
-        self.receipt = receipt
-        self.done.set()
-
-    def fail(self, error: AuditUnavailableError) -> None:
-        self.error = error
-        self.done.set()
 
 
 class AuditLog:
@@ -85,7 +66,7 @@ class AuditLog:
         self._run_start = ("", 0)
         self._started = False
         self._finished = anyio.Event()
-        self._send, self._receive = anyio.create_memory_object_stream[_Pending](QUEUE_BOUND)
+        self._send, self._receive = anyio.create_memory_object_stream[Pending](QUEUE_BOUND)
 
     def __repr__(self) -> str:
         return f"AuditLog({self.origin})"
@@ -153,13 +134,15 @@ class AuditLog:
     async def append(self, record: Record) -> Receipt:
         """Return once the record is durable.
 
-        A second `call.intent`, `call.forwarded` or `call.result` of one call is not written: the receipt of the first
-        is returned (decisions.md D26). Cancelling the wait does not take the record back.
+        A second `call.intent` of one call is not written: the receipt of the first is returned, since a call may come
+        in rounds. A second `call.forwarded` or `call.result` is an error (decisions.md D26). Cancelling the wait does
+        not take the record back.
 
         Raises:
-            AuditUnavailableError: it could not be made durable in time; it may or may not be stored.
+            AuditUnavailableError: it could not be made durable in time, and may or may not be stored; or this step of
+                the call is on record already.
         """
-        pending = _Pending(self._prepare(record))
+        pending = Pending(self._prepare(record))
         try:
             self._send.send_nowait(pending)
         except anyio.WouldBlock:
@@ -173,6 +156,17 @@ class AuditLog:
         if pending.error is not None:
             raise AuditUnavailableError(pending.error.message, hint=pending.error.hint)
         raise AuditUnavailableError("a record could not be made durable in time")
+
+    async def has_forwarded(self, call_id: str) -> bool:
+        """Whether any slot says that this call was sent: then it is never sent again, whatever the store says.
+
+        Raises:
+            AuditUnavailableError: the log cannot be read.
+        """
+        try:
+            return await anyio.to_thread.run_sync(was_forwarded, self._slot.folder.parent, call_id)
+        except (sqlite3.Error, OSError, ValueError):
+            raise AuditUnavailableError("the audit log cannot be read") from None
 
     async def recover(self, is_live: Callable[[str], bool]) -> list[str]:
         """Close the calls that earlier runs in this slot left open, with one `call.interrupted` each.
@@ -238,17 +232,23 @@ class AuditLog:
             record, record_id=self._ids.new("rec"), now_ns=self._clock.now_ns(), mono_ns=self._clock.mono_ns()
         )
 
-    def _queued(self) -> list[_Pending]:
-        found: list[_Pending] = []
+    def _queued(self) -> list[Pending]:
+        found: list[Pending] = []
         with contextlib.suppress(anyio.WouldBlock, anyio.EndOfStream, anyio.ClosedResourceError):
             while len(found) < MAX_BATCH - 1:
                 found.append(self._receive.receive_nowait())
         return found
 
-    async def _write(self, batch: list[_Pending]) -> None:
+    async def _write(self, batch: list[Pending]) -> None:
+        if self._shard is None and self._clock.mono_ns() < self._retry_at_ns:
+            # Not a new failure: counting it as one would put off the next try for as long as anybody calls.
+            closed = AuditUnavailableError("the audit log is closed after a failure; it is tried again shortly")
+            for pending in batch:
+                pending.fail(closed)
+            return
         try:
             if self._shard is None:
-                await self._reopen_after_failure()
+                await self._reopen()
             await self._rotate_if_due()
             await self._commit(batch)
         except AuditUnavailableError as error:
@@ -257,13 +257,13 @@ class AuditLog:
             _log.error("audit_commit_failed", error=type(error).__name__)
             await self._failed(batch, AuditUnavailableError("the audit log could not be written"))
 
-    async def _commit(self, batch: list[_Pending]) -> None:
+    async def _commit(self, batch: list[Pending]) -> None:
         """Write what is new of a batch, together with what the log has to say of itself."""
         shard = self._open_shard()
         known: dict[tuple[str, str], Receipt] = {}
         while True:
             own = self._own_records()
-            fresh, twins = _split(batch, known)
+            fresh, twins = split(batch, known)
             if not own and not fresh:
                 break
             keys = [key for pending in fresh if (key := pending.prepared.once_key) is not None]
@@ -278,8 +278,15 @@ class AuditLog:
                     known[pending.prepared.once_key] = receipt
             break
         for pending in twins:
-            if (key := pending.prepared.once_key) is not None:
-                pending.settle(known[key])
+            self._settle_twin(pending, known)
+
+    def _settle_twin(self, pending: Pending, known: Mapping[tuple[str, str], Receipt]) -> None:
+        """An intent is written once for all rounds of a call. Anything else twice means that a call ran twice."""
+        key = pending.prepared.once_key
+        if key is None or key[1] != "call.intent":
+            pending.fail(AuditUnavailableError("this step of the call is on record already; it is not done twice"))
+        else:
+            pending.settle(known[key])
 
     def _committed(self, shard: Shard, own: Sequence[Prepared]) -> None:
         self._acked = shard.head
@@ -334,12 +341,6 @@ class AuditLog:
         path = self._slot.folder / f"{month}.db"
         return await Shard.open(path, f"{self._name}/{self.slot}/{month}", self._signer, create=create)
 
-    async def _reopen_after_failure(self) -> None:
-        now = self._clock.mono_ns()
-        if now < self._retry_at_ns:
-            raise AuditUnavailableError("the audit log is closed after a failure; it is tried again shortly")
-        await self._reopen()
-
     async def _rotate_if_due(self) -> None:
         shard = self._open_shard()
         month = month_of(self._clock.now_ns())
@@ -351,7 +352,7 @@ class AuditLog:
         self._acked = Head(following.origin, 0, b"")
         await shard.close()
 
-    async def _failed(self, batch: list[_Pending], error: AuditUnavailableError) -> None:
+    async def _failed(self, batch: list[Pending], error: AuditUnavailableError) -> None:
         for pending in batch:
             if not pending.done.is_set():
                 pending.fail(error)
@@ -366,7 +367,7 @@ class AuditLog:
         if self._shard is None:
             return
         with contextlib.suppress(AuditUnavailableError, sqlite3.Error, OSError, ValueError):
-            await self._commit([_Pending(self._prepare(Record("log.closed")))])
+            await self._commit([Pending(self._prepare(Record("log.closed")))])
 
     async def _abandon(self) -> None:
         self._send.close()
@@ -376,21 +377,6 @@ class AuditLog:
             self._shard = None
         self._slot.release()
         self._finished.set()
-
-
-def _split(
-    batch: Sequence[_Pending], known: Mapping[tuple[str, str], Receipt]
-) -> tuple[list[_Pending], list[_Pending]]:
-    """What is to be written, and what exists or is in the same batch before."""
-    fresh: list[_Pending] = []
-    twins: list[_Pending] = []
-    claimed = set(known)
-    for pending in batch:
-        key = pending.prepared.once_key
-        (twins if key in claimed else fresh).append(pending)
-        if key is not None:
-            claimed.add(key)
-    return fresh, twins
 
 
 def _previous(shard: Shard) -> dict[str, JsonValue]:

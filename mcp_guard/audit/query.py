@@ -164,6 +164,20 @@ def unfinished_calls(folder: Path, slot: str) -> list[Entry]:
     return [entry for entry in intents if entry.call_id not in closed]
 
 
+def was_forwarded(folder: Path, call_id: str) -> bool:
+    """Whether any slot holds a `call.forwarded` or `call.result` of this call.
+
+    Raises:
+        OSError, sqlite3.Error: the log cannot be read.
+    """
+    for file in log_files(folder):
+        with closing(read_only(file.path)) as db:
+            sent = "SELECT 1 FROM rec WHERE call_id = ? AND type IN ('call.forwarded', 'call.result')"
+            if _size(db) and db.execute(sent, (call_id,)).fetchone():
+                return True
+    return False
+
+
 def _closed(files: Iterable[LogFile]) -> set[str]:
     """Calls that ended, or got a ticket and were not sent since: their approval request tells the rest."""
     calls: dict[str, set[str]] = {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import NoReturn
 
 from mcp.shared.exceptions import MCPError
@@ -14,6 +16,7 @@ from mcp_guard.model import GUARD_META, Answer, JsonDict, MaskNote, Suspended, T
 WAIT_TOOL = "guard_approval_wait"
 RETRY_AFTER_S = 5
 
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _LISTS: JsonDict = {"ttlMs": 0, "cacheScope": "private"}
 
 
@@ -27,6 +30,9 @@ def answer_result(answer: Answer, *, call_id: str, notice: str, modern: bool, to
         _raise_downstream_error(answer, call_id)
     value = answer.result.value if answer.result else {}
     result: JsonDict = dict(value) if isinstance(value, dict) else {}
+    if tool and "content" not in result:
+        # A resource or prompt that was approved, picked up by its ticket: the wait tool answers as a tool.
+        result = {"content": [{"type": "text", "text": json.dumps(result, ensure_ascii=False)}]}
     if tool and notice:
         content = result.get("content")
         result["content"] = [*(content if isinstance(content, list) else []), {"type": "text", "text": notice}]
@@ -65,7 +71,7 @@ def ticket(suspended: Suspended, *, call_id: str, target: Target | None) -> Json
         f'Call {WAIT_TOOL} with {{"ticket": "{suspended.approval_id}"}}, or repeat this exact call; '
         "changed arguments start a new request. Do not try another route."
     )
-    if target is not None and not target.facts.listed and suspended.rule.startswith("default:"):
+    if target is not None and not target.facts.listed and suspended.rule.startswith("default:") and _plain(target):
         text += "\n" + _settling_rule(target)
     return {
         "content": [{"type": "text", "text": text}],
@@ -120,7 +126,7 @@ def _raise_downstream_error(answer: Answer, call_id: str) -> NoReturn:
     raise MCPError(
         code if isinstance(code, int) else -32603,
         message if isinstance(message, str) else "the downstream server answered with an error",
-        {**data, GUARD_META + "call": {"id": call_id}} if isinstance(data, dict) else data,
+        {**_without_ours(data), GUARD_META + "call": {"id": call_id}} if isinstance(data, dict) else data,
     )
 
 
@@ -132,12 +138,21 @@ def _meta_of(result: JsonDict) -> JsonDict:
     meta = result.get("_meta")
     if not isinstance(meta, dict):
         return {}
-    # Keys of the guard's own prefix are never taken from a downstream.
+    return _without_ours(meta)
+
+
+def _without_ours(meta: JsonDict) -> JsonDict:
+    """Keys of the guard's own prefix are never taken from a downstream."""
     return {key: value for key, value in meta.items() if not key.startswith(GUARD_META)}
 
 
 def _note(note: MaskNote) -> JsonDict:
     return {"type": note.type, "count": note.count, "rule": note.rule}
+
+
+def _plain(target: Target) -> bool:
+    """Whether the names can stand in YAML that somebody will paste: a tool names itself."""
+    return bool(_PLAIN_NAME.fullmatch(target.name) and _PLAIN_NAME.fullmatch(target.server))
 
 
 def _settling_rule(target: Target) -> str:

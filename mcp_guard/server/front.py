@@ -83,18 +83,17 @@ def form_request(prompt: Prompt) -> types.ElicitRequest:
     )
 
 
-def seal_state(approval_id: str, call_id: str) -> str:
+def seal_state(approval_id: str) -> str:
     """Plain state; `RequestStateBoundary` encrypts it and binds it to method, name, arguments and audience."""
-    return json.dumps({"a": approval_id, "c": call_id})
+    return json.dumps({"a": approval_id})
 
 
-def open_state(state: str | None) -> tuple[str, str] | None:
-    """(approval id, call id) of a state that the boundary has opened, or None when there is none or it is not ours."""
+def open_state(state: str | None) -> str | None:
+    """Approval id of a state that the boundary has opened, or None when there is none or it is not ours."""
     if state is None:
         return None
     try:
-        value = json.loads(state)
-        return str(value["a"]), str(value["c"])
+        return str(json.loads(state)["a"])
     except (ValueError, KeyError, TypeError):
         return None
 

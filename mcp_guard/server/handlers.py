@@ -5,6 +5,7 @@ No exception but `MCPError` leaves a handler: the SDK would send the text of any
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -29,7 +30,7 @@ from mcp_guard import __version__, records
 from mcp_guard.approval.channels import elicitation
 from mcp_guard.canon import digest
 from mcp_guard.clock import Ids
-from mcp_guard.errors import GuardError, InternalError, InvalidArgumentsError
+from mcp_guard.errors import ApprovalPendingError, GuardError, InternalError, InvalidArgumentsError
 from mcp_guard.model import (
     Answer,
     AskClient,
@@ -61,7 +62,7 @@ _log = structlog.get_logger(__name__)
 
 _STATE_TTL_S = 86_400.0
 _MAX_WAIT_S = 45.0
-_HIDDEN_META = ("progressToken", "progress_token")
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 warnings.simplefilter("ignore", MCPDeprecationWarning)
 
@@ -108,7 +109,8 @@ class Edge:
     state_keys: list[bytes]
     host: str = ""
     prompts: bool = True
-    fronts: list[ServerSession] = field(default_factory=list)
+    fronts: dict[str, ServerSession] = field(default_factory=dict)
+    """Sessions of older clients by session id, for list changes."""
     bus: InMemorySubscriptionBus = field(default_factory=InMemorySubscriptionBus)
     arrived: anyio.Event = field(default_factory=anyio.Event)
     """Set when the first client of an older era has initialized."""
@@ -118,7 +120,7 @@ class Edge:
         await self.arrived.wait()
         if not self.fronts:
             return []
-        found = await self.fronts[0].list_roots()
+        found = await next(iter(self.fronts.values())).list_roots()
         return [root.model_dump(mode="json", by_alias=True, exclude_none=True) for root in found.roots]
 
 
@@ -158,14 +160,14 @@ async def announce_changes(edge: Edge) -> None:
     """Tell every client that the lists changed: on the bus for modern ones, as notifications for older ones."""
     for event in (ToolsListChanged(), ResourcesListChanged(), PromptsListChanged()):
         await edge.bus.publish(event)
-    for session in list(edge.fronts):
+    for key, session in list(edge.fronts.items()):
         try:
             await session.send_tool_list_changed()
             await session.send_resource_list_changed()
             await session.send_prompt_list_changed()
         except Exception as error:  # noqa: BLE001 - a client that is gone must not keep the others from hearing it
             _log.info("client_gone", error=type(error).__name__)
-            edge.fronts.remove(session)
+            edge.fronts.pop(key, None)
 
 
 class Handlers:
@@ -177,7 +179,7 @@ class Handlers:
 
     async def initialized(self, ctx: Context, _params: types.NotificationParams) -> None:
         """Remember the session, so that list changes reach it."""
-        self._edge.fronts.append(ctx.session)
+        self._edge.fronts[_session_header(ctx) or ""] = ctx.session
         self._edge.arrived.set()
 
     def lister(self, key: str) -> Callable[[Context, types.PaginatedRequestParams | None], Awaitable[Any]]:
@@ -201,7 +203,7 @@ class Handlers:
 
     async def call_tool(self, ctx: Context, params: types.CallToolRequestParams) -> Any:
         """tools/call: refusals and tickets are results that the model can read."""
-        call_id, resumed = self._round(params, ctx)
+        call_id, resumed = self._edge.ids.new("call"), self._round(params, ctx)
         arguments: JsonDict = dict(params.arguments or {})
         try:
             if params.name == answers.WAIT_TOOL:
@@ -236,7 +238,7 @@ class Handlers:
         return await self._other(ctx, params, CallKind.COMPLETION, name, arguments)
 
     async def _other(self, ctx: Context, params: Any, kind: CallKind, name: str, arguments: JsonDict) -> Any:
-        call_id, resumed = self._round(params, ctx)
+        call_id, resumed = self._edge.ids.new("call"), self._round(params, ctx)
         try:
             return await self._walk(ctx, call_id, kind, name, arguments, resumed)
         except GuardError as error:
@@ -259,9 +261,7 @@ class Handlers:
         try:
             target = await self._resolve(kind, name, arguments, principal)
         except GuardError as error:
-            masked = self._edge.masking.text(name[:200])
-            record = records.unresolved(call_id, principal, context, name=masked, error=error)
-            await self._edge.pipeline.refuse_unresolved(record)
+            await self._refused(call_id, principal, context, name, error)
             raise
         call = Call(call_id, target, RawArguments(arguments), principal, context, _forwarded_meta(ctx))
         front = SdkFront(ctx, prompts=self._edge.prompts, resumed=resumed)
@@ -278,14 +278,16 @@ class Handlers:
         if isinstance(step, AskClient):
             return types.InputRequiredResult(
                 input_requests={PROMPT_KEY: form_request(step.prompt)},
-                request_state=seal_state(step.prompt.approval_id, call.call_id),
+                request_state=seal_state(step.prompt.approval_id),
             )
         tool = call.target.kind is CallKind.TOOL
         if isinstance(step, Suspended):
             result = answers.ticket(step, call_id=call.call_id, target=call.target)
             if tool:
                 return result
-            raise MCPError(-32011, "this call waits for approval; repeat it later", result["_meta"])
+            raise MCPError(
+                ApprovalPendingError.rpc_code, "this call waits for approval; repeat it later", result["_meta"]
+            )
         notice = self._edge.masking.announce(step.notes)
         return answers.answer_result(step, call_id=call.call_id, notice=notice, modern=is_modern(ctx), tool=tool)
 
@@ -294,29 +296,44 @@ class Handlers:
         if not isinstance(ticket, str) or isinstance(timeout, bool) or not isinstance(timeout, int | float):
             raise InvalidArgumentsError(f"{answers.WAIT_TOOL} takes a ticket (string) and perhaps timeout_s (number)")
         seconds = min(max(float(timeout), 0.0), _MAX_WAIT_S)
-        step = await self._edge.desk.wait(ticket, self._edge.principal(ctx), seconds)
+        principal, context = self._edge.principal(ctx), self._context(ctx)
+        try:
+            step = await self._edge.desk.wait(ticket, principal, seconds)
+        except GuardError as error:
+            await self._refused(call_id, principal, context, answers.WAIT_TOOL, error)
+            raise
         if isinstance(step, Suspended):
             return answers.ticket(step, call_id=call_id, target=None)
+        await self._edge.pipeline.note(records.picked_up(call_id, principal, context, ticket=ticket, answer=step))
         notice = self._edge.masking.announce(step.notes)
         return answers.answer_result(step, call_id=call_id, notice=notice, modern=is_modern(ctx), tool=True)
 
-    def _round(self, params: Any, ctx: Context) -> tuple[str, tuple[str, PromptAnswer | None] | None]:
-        """Call id of this round, and the answer it brings. A state only counts once the boundary has opened it."""
-        state = open_state(getattr(params, "request_state", None)) if is_modern(ctx) else None
-        if state is None:
-            return self._edge.ids.new("call"), None
-        approval_id, call_id = state
+    async def _refused(
+        self, call_id: str, principal: Principal, context: CallContext, name: str, error: GuardError
+    ) -> None:
+        mask = self._edge.masking.text
+        record = records.unresolved(call_id, principal, context, name=name, error=error, mask=mask)
+        await self._edge.pipeline.note(record)
+
+    def _round(self, params: Any, ctx: Context) -> tuple[str, PromptAnswer | None] | None:
+        """The request that this round comes back to, and the answer it brings. Only an opened state counts."""
+        approval_id = open_state(getattr(params, "request_state", None)) if is_modern(ctx) else None
+        if approval_id is None:
+            return None
         answer = (getattr(params, "input_responses", None) or {}).get(PROMPT_KEY)
         if not isinstance(answer, types.ElicitResult):
-            return call_id, (approval_id, None)
-        read = elicitation.read_answer(answer.action, dict(answer.content or {}))
-        return call_id, (approval_id, read)
+            return approval_id, None
+        return approval_id, elicitation.read_answer(answer.action, dict(answer.content or {}))
 
     def _context(self, ctx: Context) -> CallContext:
-        header = ctx.request.headers.get("mcp-session-id") if ctx.request is not None else None
+        header = _session_header(ctx)
         # The id itself authorises requests, so only a digest of it is recorded.
         session = f"ses_{digest('session', header)[:26]}" if header else self._session
         return call_context(ctx, transport=self._edge.transport, session=session, host=self._edge.host)
+
+
+def _session_header(ctx: Context) -> str | None:
+    return ctx.request.headers.get("mcp-session-id") if ctx.request is not None else None
 
 
 def _internal(method: str, error: Exception) -> InternalError:
@@ -325,12 +342,9 @@ def _internal(method: str, error: Exception) -> InternalError:
 
 
 def _forwarded_meta(ctx: Context) -> JsonDict:
-    meta = cast("JsonDict", ctx.meta or {})
-    return {
-        key: value
-        for key, value in meta.items()
-        if key not in _HIDDEN_META and not key.startswith(("io.modelcontextprotocol/", "io.mcp-guard/"))
-    }
+    # Nobody judges, masks or shows `_meta`, so only what cannot carry anything passes: where a trace goes on.
+    trace = cast("JsonDict", ctx.meta or {}).get("traceparent")
+    return {"traceparent": trace} if isinstance(trace, str) and _TRACEPARENT.fullmatch(trace) else {}
 
 
 def _for_era(tool: JsonDict, *, modern: bool) -> JsonDict:

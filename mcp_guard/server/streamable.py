@@ -9,6 +9,10 @@ from mcp.server.transport_security import TransportSecuritySettings
 from starlette.types import ASGIApp
 
 MCP_PATH = "/mcp"
+MAX_SESSIONS = 256
+"""Sessions of older clients at a time."""
+SESSION_IDLE_S = 1800.0
+"""Seconds after which an idle session ends."""
 MAX_BODY = 4 * 1024 * 1024
 """Bytes of one request (decisions.md D3)."""
 
@@ -22,5 +26,10 @@ def streamable_app(server: Server[Any], *, host: str, port: int) -> ASGIApp:
         allowed_origins=[f"http://{name}:{port}" for name in names],
     )
     return server.streamable_http_app(
-        streamable_http_path=MCP_PATH, host=host, transport_security=security, max_request_body_size=MAX_BODY
+        streamable_http_path=MCP_PATH,
+        host=host,
+        transport_security=security,
+        max_request_body_size=MAX_BODY,
+        max_sessions=MAX_SESSIONS,
+        session_idle_timeout=SESSION_IDLE_S,
     )

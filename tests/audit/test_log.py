@@ -54,16 +54,34 @@ async def test_many_callers_share_a_commit_and_all_get_their_own_place(open_log:
     assert verify(folder, log.vkeys).outcome is Outcome.OK
 
 
-@pytest.mark.parametrize("kind", ["call.intent", "call.forwarded", "call.result"])
-async def test_a_second_record_of_a_step_of_a_call_is_answered_with_the_first(open_log: OpenLog, kind: str) -> None:
-    """decisions.md D26: unique on (call_id, type), since calls come back for another round."""
+async def test_a_second_intent_of_a_call_is_answered_with_the_first(open_log: OpenLog) -> None:
+    """decisions.md D26: a call may come in rounds."""
     async with open_log() as log:
-        first = await log.append(Record(kind, call_id="call_1", outcome="ok"))
+        first = await log.append(Record("call.intent", call_id="call_1", outcome="ok"))
         await log.append(Record("call.intent", call_id="call_2"))
-        again = await log.append(Record(kind, call_id="call_1", outcome="other"))
+        again = await log.append(Record("call.intent", call_id="call_1", outcome="other"))
         head = log.head
     assert again == first
     assert head.size == 3
+
+
+@pytest.mark.parametrize("kind", ["call.forwarded", "call.result"])
+async def test_a_step_that_sends_is_never_on_record_twice(open_log: OpenLog, kind: str) -> None:
+    """A second one would mean that the call ran twice; whoever asks for it must not go on."""
+    async with open_log() as log:
+        await log.append(Record(kind, call_id="call_1"))
+        with pytest.raises(AuditUnavailableError, match="not done twice"):
+            await log.append(Record(kind, call_id="call_1"))
+        await log.append(Record(kind, call_id="call_2"))
+
+
+async def test_what_was_sent_is_known_in_every_slot(open_log: OpenLog) -> None:
+    """A row put back by hand is often adopted by another process, with another slot."""
+    async with open_log() as first, open_log() as second:
+        await first.append(Record("call.forwarded", call_id="call_1"))
+        assert first.slot != second.slot
+        assert await second.has_forwarded("call_1")
+        assert not await second.has_forwarded("call_2")
 
 
 async def test_twins_in_one_batch_become_one_record(open_log: OpenLog, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from pathlib import Path
 
@@ -77,6 +78,25 @@ async def test_after_failing_to_reopen_the_log_waits_longer_before_each_try(
             await log.append(Record("call.intent", call_id="call_1"))
         clock.advance(6)
         assert (await log.append(Record("call.intent", call_id="call_1"))).index == 1
+    assert verify(folder, log.vkeys).outcome is Outcome.OK
+
+
+async def test_a_log_that_is_back_is_used_again_however_many_ask_meanwhile(
+    open_log: OpenLog, folder: Path, clock: FakeClock
+) -> None:
+    """security.md F10: it recovers by itself. A refusal during the back-off is no new failure."""
+    file = folder / "00" / "2026-09.db"
+    async with open_log() as log:
+        file.rename(folder / "aside")
+        for _ in range(3):
+            with pytest.raises(AuditUnavailableError):
+                await log.append(Record("call.intent", call_id="call_1"))
+        (folder / "aside").rename(file)
+        for _ in range(10):
+            clock.advance(0.5)
+            with contextlib.suppress(AuditUnavailableError):
+                await log.append(Record("call.intent", call_id="call_1"))
+        assert (await log.append(Record("call.intent", call_id="call_2"))).index == 2
     assert verify(folder, log.vkeys).outcome is Outcome.OK
 
 

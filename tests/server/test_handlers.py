@@ -13,7 +13,7 @@ from mcp import Client
 from mcp.shared.exceptions import MCPError
 
 from mcp_guard.clock import CountingIds
-from mcp_guard.errors import ApprovalDeniedError, DownstreamUnavailableError, UnknownTargetError
+from mcp_guard.errors import ApprovalDeniedError, DownstreamUnavailableError, UnknownApprovalError, UnknownTargetError
 from mcp_guard.model import (
     Answer,
     AskClient,
@@ -27,6 +27,7 @@ from mcp_guard.model import (
     Principal,
     Prompt,
     PromptAnswer,
+    RawResult,
     Suspended,
     Target,
     Views,
@@ -45,7 +46,9 @@ class Desk(Bench):
 
     answers: list[PromptAnswer | None] = field(default_factory=list)
     waits: list[tuple[str, float]] = field(default_factory=list)
+    metas: list[JsonDict] = field(default_factory=list)
     lists_fail: Exception | None = None
+    wait_gives: Suspended | Answer | Exception = SUSPENDED
 
     async def settle(
         self, call: Call, views: Views, decision: Decision, front: Front
@@ -60,9 +63,15 @@ class Desk(Bench):
             return Answer(result=MaskedJson({"content": [{"type": "text", "text": "ran"}]}), approval_id="apr_1")
         return await super().settle(call, views, decision, front)
 
+    async def forward(self, call: Call, *arguments: Any, **more: Any) -> RawResult:
+        self.metas.append(call.meta)
+        return await super().forward(call, *arguments, **more)
+
     async def wait(self, approval_id: str, principal: Principal, timeout_s: float) -> Suspended | Answer:
         self.waits.append((approval_id, timeout_s))
-        return SUSPENDED
+        if isinstance(self.wait_gives, Exception):
+            raise self.wait_gives
+        return self.wait_gives
 
     async def resolve(self, kind: CallKind, name: str, principal: Principal) -> Target:
         if name == "missing":
@@ -166,9 +175,16 @@ async def test_a_suspended_call_becomes_a_ticket(mode: str) -> None:
         result = await client.call_tool("crm_get", {})
         waited = await client.call_tool("guard_approval_wait", {"ticket": "apr_1", "timeout_s": 900})
         wrong = await client.call_tool("guard_approval_wait", {"ticket": 7})
+        bench.wait_gives = Answer(result=MaskedJson({"content": [{"type": "text", "text": "ran"}]}))
+        outcome = await client.call_tool("guard_approval_wait", {"ticket": "apr_1"})
+        bench.wait_gives = UnknownApprovalError("you have no such approval request")
+        unknown = await client.call_tool("guard_approval_wait", {"ticket": "apr_2"})
     assert result.is_error
     assert "NOT executed" in first_text(result)
-    assert bench.waits == [("apr_1", 45.0)]
+    assert bench.waits[0] == ("apr_1", 45.0)
+    assert first_text(outcome) == "ran"
+    assert first_text(unknown).startswith("[unknown_approval]")
+    assert [record.type for record in bench.records][-2:] == ["call.delivered", "call.refused"]
     assert waited.is_error
     assert first_text(wrong).startswith("[invalid_arguments]")
 
@@ -243,3 +259,25 @@ async def test_what_no_server_offers_is_not_declared(mode: str) -> None:
     assert capabilities.prompts is not None
     assert capabilities.resources is None
     assert capabilities.completions is None
+
+
+@pytest.mark.parametrize("mode", ERAS)
+async def test_a_resource_that_waits_is_an_error_of_its_own(mode: str) -> None:
+    """docs/errors.md: pending is not denied."""
+    bench = Desk(effect=Effect.REQUIRE_APPROVAL, settle_gives=SUSPENDED)
+    async with talking(bench, mode) as client:
+        with pytest.raises(MCPError) as caught:
+            await client.read_resource("thing://1")
+    assert caught.value.error.code == -32017
+
+
+@pytest.mark.parametrize("mode", ERAS)
+async def test_nothing_of_meta_but_a_trace_is_passed_on(mode: str) -> None:
+    """Nobody judges, masks or shows `_meta` of a request."""
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    bench = Desk()
+    async with talking(bench, mode) as client:
+        metas: list[Any] = [{"token": SECRET, "traceparent": trace}, {"traceparent": SECRET}]
+        for meta in metas:
+            await client.call_tool("crm_get", {}, meta=meta)
+    assert bench.metas == [{"traceparent": trace}, {}]

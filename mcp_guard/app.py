@@ -28,10 +28,10 @@ from mcp_guard.downstream.catalog import Catalog
 from mcp_guard.downstream.pool import Pool
 from mcp_guard.downstream.remembered import Remembered
 from mcp_guard.downstream.server import ResolvedServer
-from mcp_guard.errors import ConfigError, QuarantinedError
+from mcp_guard.errors import ConfigError, DownstreamUnavailableError, QuarantinedError
 from mcp_guard.keystore import KeyStore
 from mcp_guard.masking.masker import Masker
-from mcp_guard.model import Call, CallKind, Decision, JsonDict, Principal, RawArguments, Target, Views
+from mcp_guard.model import Call, Decision, JsonDict, Principal, RawArguments, Target, Views
 from mcp_guard.parts import build_policy, environment_of, log_downstream, prepare_data_dir, resolve_servers
 from mcp_guard.pipeline import Pipeline
 from mcp_guard.policy.decide import Policy
@@ -46,8 +46,8 @@ _log = structlog.get_logger(__name__)
 
 STORE = "approvals.db"
 DOMAINS = ("mcp_guard.approval", "mcp_guard.vault")
-_DRAIN_S = 10.0
-"""How long running calls may still take after a signal to stop (fault F8)."""
+_DRAIN_S = 6.0
+"""How long running calls may still take after a signal; with what then has to be ended, it stays below 10 s (F8)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +156,7 @@ def _assemble(
     config, keys = loaded.config, stores.keys
     masker = Masker(config.masking, keys.secret("vault"), secrets=loaded.secrets)
     logs.configure(masker.text)
-    servers = resolve_servers(loaded, options.only)
+    servers = resolve_servers(loaded, options.only, inherit=options.http is None)
     policy, facts_of = build_policy(loaded, stdio=options.http is None)
     catalog = Catalog(servers, facts_of=facts_of, remembered=Remembered(loaded.data_dir / "catalogue", keys))
     changes = _Changes()
@@ -193,6 +193,7 @@ def _pipeline(
         masking=masker,
         vault=VaultStore(stores.database, stores.keys),
         check_arguments=_checker(catalog),
+        fits_schema=lambda target, result: catalog.result_fits(target, result, relax=masker.relax_schema),
         policy=policy,
         approvals=desk,
         audit=stores.audit,
@@ -285,7 +286,7 @@ async def _serve_http(guard: Guard, loaded: LoadedConfig, options: ServeOptions)
 
 
 async def _stop_on_signal(scope: anyio.CancelScope, pipeline: Pipeline) -> None:
-    """The first signal lets running calls end, for 10 s at the most; the second one does not wait."""
+    """The first signal lets running calls end, for 6 s at the most; the second one does not wait."""
     if sys.platform == "win32":
         return
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
@@ -325,11 +326,12 @@ def _recheck(catalog: Catalog, policy: Policy) -> Recheck:
     """Judge a stored call again before it runs: same tool, same server, today's policy (approvals.md S10)."""
 
     def recheck(call: Call, views: Views) -> Decision:
-        if call.target.kind is CallKind.TOOL:
-            now = catalog.resolve(call.target.exposed, call.principal)
-            seen, then = (now.definition_digest, now.server_identity), call.target
-            if seen != (then.definition_digest, then.server_identity):
-                raise QuarantinedError("the tool is not the one that was approved")
+        now = catalog.current(call.target)
+        if now is None:
+            raise DownstreamUnavailableError(f"{call.target.server} has not said yet what it offers")
+        then = call.target
+        if (now.definition_digest, now.server_identity) != (then.definition_digest, then.server_identity):
+            raise QuarantinedError("the tool or its server is not the one that was approved")
         return policy.decide(call, views)
 
     return recheck

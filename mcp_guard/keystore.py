@@ -2,7 +2,9 @@
 
 Names in use: `vault` (placeholder tags and vault encryption), `approval` (stored arguments and results), `lookup`
 (attach look-up), `decision` (Ed25519, signs decision statements), `checkpoint` (Ed25519, signs audit checkpoints),
-`state` (requestState). A key file is `<name>.<n>.key`; the highest n is current, older ones still open and verify.
+`state` (requestState), `catalogue` (remembered lists), `identity` (identities of servers), `reviewer` (rows of
+reviewers). A key file is
+`<name>.<n>.key`; the highest n is current, older ones still open and verify.
 """
 
 from __future__ import annotations

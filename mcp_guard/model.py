@@ -224,7 +224,7 @@ class VaultEntry:
     scope: str
     """`Principal.key`: nobody else's placeholder is ever restored."""
     token: str
-    """Without brackets: EMAIL_k3f9q2m7xa."""
+    """Without brackets: EMAIL_k3f7q2m5xa."""
     type: str
     value: str
     server: str

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import structlog
 
 from mcp_guard import logs, system
-from mcp_guard.canon import digest
+from mcp_guard.canon import keyed_digest
 from mcp_guard.config.hosts import host_config_files
 from mcp_guard.config.load import LoadedConfig
+from mcp_guard.config.references import variables_of
 from mcp_guard.config.schema import GuardConfig, ServerConfig
 from mcp_guard.downstream.catalog import FactsOf
 from mcp_guard.downstream.pool import Pool
+from mcp_guard.downstream.process import ESSENTIAL
 from mcp_guard.downstream.server import ResolvedServer
 from mcp_guard.errors import ConfigError
 from mcp_guard.keystore import KeyStore
@@ -45,36 +48,59 @@ def prepare_data_dir(folder: Path) -> None:
         ) from error
 
 
-def resolve_servers(loaded: LoadedConfig, only: str | None = None) -> dict[str, ResolvedServer]:
-    """The downstream servers to run, with references resolved.
+def resolve_servers(
+    loaded: LoadedConfig, only: str | None = None, *, inherit: bool = True
+) -> dict[str, ResolvedServer]:
+    """The downstream servers to run, with references resolved. The data folder must be there: identities are keyed.
+
+    Args:
+        loaded: The configuration.
+        only: Name of the one server to run, under plain names.
+        inherit: Whether children get the guard's environment: in personal mode, not for `serve --http` (D29).
 
     Raises:
-        ConfigError: `only` names a server that is not there, or is disabled.
+        ConfigError: `only` names a server that is not there, or is disabled; or the data folder cannot be used.
     """
     servers = dict(loaded.servers)
     if only is not None:
         if only not in servers:
             raise ConfigError(f"no server named {only} in {loaded.path.name}", hint=f"it has: {', '.join(servers)}")
         servers = {only: servers[only]}
-    return {name: _resolved(name, server, loaded, plain=only is not None) for name, server in servers.items()}
+    key = KeyStore(loaded.data_dir / "keys").secret("identity")
+    read_by = {name: variables_of(server) for name, server in loaded.config.servers.items()}
+    return {
+        name: replace(
+            _resolved(name, server, loaded, key),
+            names="plain" if only is not None else server.names,
+            inherit=inherit,
+            withheld=frozenset().union(*read_by.values()) - read_by[name] - ESSENTIAL,
+        )
+        for name, server in servers.items()
+    }
 
 
-def _resolved(name: str, server: ServerConfig, loaded: LoadedConfig, *, plain: bool) -> ResolvedServer:
+def _resolved(name: str, server: ServerConfig, loaded: LoadedConfig, key: bytes) -> ResolvedServer:
     written = loaded.config.servers[name]
-    # The identity is over the configuration as written: no secret goes into a digest that is shown.
-    identity = digest("server", {"command": written.command, "args": list(written.args), "url": written.url})
     return ResolvedServer(
         name=name,
-        identity=identity,
+        identity=_identity(written, key),
         command=(server.command, *server.args) if server.command is not None else (),
         url=server.url,
         env=server.env,
         headers=server.headers,
         cwd=None if server.cwd is None else (loaded.folder / Path(server.cwd).expanduser()),
-        names="plain" if plain else server.names,
         start_timeout_s=server.start_timeout_s,
         call_timeout_s=server.call_timeout_s,
     )
+
+
+def _identity(written: ServerConfig, key: bytes) -> str:
+    """All that decides which server answers, as written: a new value behind a reference is the same server.
+
+    Keyed, because the digest is shown and a plain password in `env` could be guessed from it.
+    """
+    said = written.model_dump(mode="json", include={"command", "args", "url", "env", "cwd", "headers"})
+    return keyed_digest(key, "server", said)
 
 
 def build_policy(loaded: LoadedConfig, *, stdio: bool) -> tuple[Policy, FactsOf]:

@@ -21,6 +21,8 @@ from mcp_guard.model import (
     Call,
     Decision,
     Effect,
+    JsonDict,
+    MaskedJson,
     RawResult,
     Receipt,
     Record,
@@ -34,11 +36,17 @@ from mcp_guard.ports import (
     AuditTrail,
     CheckArguments,
     Downstreams,
+    FitsSchema,
     Front,
     MaskingPort,
     PolicyPort,
     ProgressSink,
     Vault,
+)
+
+_NO_LONGER_FITS = (
+    "[mcp-guard] the call ran. Its structured result no longer fits the tool's output schema after masking and is "
+    "left out."
 )
 
 _log = structlog.get_logger(__name__)
@@ -53,6 +61,7 @@ class Pipeline:
         masking: MaskingPort,
         vault: Vault,
         check_arguments: CheckArguments,
+        fits_schema: FitsSchema,
         policy: PolicyPort,
         approvals: ApprovalPort,
         audit: AuditTrail,
@@ -63,6 +72,7 @@ class Pipeline:
         self._label = lru_cache(maxsize=512)(masking.text)
         self._vault = vault
         self._check_arguments = check_arguments
+        self._fits_schema = fits_schema
         self._policy = policy
         self._approvals = approvals
         self._audit = audit
@@ -165,12 +175,15 @@ class Pipeline:
         return Answer(answer.result, answer.error, answer.notes, receipt, run.approval_id if run else None)
 
     async def _mask_result(self, call: Call, raw: RawResult) -> Answer:
-        value = raw.result if raw.error is None else raw.error
-        masked = await self._masking.mask(value or {}, scope=call.principal.key, server=call.target.server)
+        raw_value = raw.result if raw.error is None else raw.error
+        masked = await self._masking.mask(raw_value or {}, scope=call.principal.key, server=call.target.server)
         if masked.entries:
             await self._vault.put(masked.entries)
         if raw.error is not None:
             return Answer(error=masked.json, notes=masked.notes)
+        value = masked.json.value
+        if isinstance(value, dict) and not self._fits_schema(call.target, value):
+            return Answer(result=_text_only(value), notes=masked.notes)
         return Answer(result=masked.json, notes=masked.notes)
 
     async def _record_result(self, record: Record) -> Receipt:
@@ -246,3 +259,11 @@ class Pipeline:
         """Return when no call is on its way."""
         while self._carrying:
             await self._settled.wait()
+
+
+def _text_only(masked: JsonDict) -> MaskedJson:
+    """A masked result whose structured part no longer fits its schema: clients would refuse the whole of it."""
+    kept = {key: value for key, value in masked.items() if key not in {"structuredContent", "isError"}}
+    content = kept.get("content")
+    note: JsonDict = {"type": "text", "text": _NO_LONGER_FITS}
+    return MaskedJson({**kept, "content": [*(content if isinstance(content, list) else []), note], "isError": True})

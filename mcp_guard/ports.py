@@ -12,10 +12,10 @@ from mcp_guard.model import (
     AskClient,
     Call,
     Decision,
+    JsonDict,
     Masked,
     MaskedText,
     MaskNote,
-    Principal,
     Prompt,
     PromptAnswer,
     RawArguments,
@@ -195,11 +195,8 @@ class ApprovedRun(Protocol):
 Executor = Callable[["ApprovedRun", Permit], Awaitable[Answer]]
 """`Pipeline.run_approved`: steps 5 to 7 for a claimed row."""
 
+FitsSchema = Callable[[Target, JsonDict], bool]
+"""Whether a masked result fits the output schema that clients are shown (decisions.md D12)."""
+
 CheckArguments = Callable[[Target, RawArguments], Awaitable[None]]
 """Validates arguments against the pinned input schema; raises InvalidArgumentsError."""
-
-SchemaOf = Callable[[str], Mapping[str, JsonValue] | None]
-"""Input schema of an exposed tool name."""
-
-Resolve = Callable[[str, Principal], Target]
-"""Catalogue look-up of an exposed tool name; raises UnknownTargetError or QuarantinedError."""

@@ -90,9 +90,19 @@ def write_new_private(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def others_can_write(path: Path) -> bool:
-    """Whether group or others may write to `path` (always False on Windows, where modes do not tell)."""
-    return sys.platform != "win32" and bool(path.stat().st_mode & 0o022)
+def sync_dir(path: Path) -> None:
+    """Make the names in a folder durable, where a folder can be synced.
+
+    Raises:
+        OSError: it cannot be opened or synced.
+    """
+    if sys.platform == "win32":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def user_name() -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mcp_guard.clock import CountingIds, FakeClock
+from tests.fakes import CountingIds, FakeClock
 
 
 @pytest.fixture

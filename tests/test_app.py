@@ -4,14 +4,40 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
-from mcp_guard.app import ServeOptions, open_guard, serve
+from mcp_guard.app import ServeOptions, _recheck, open_guard, serve
 from mcp_guard.audit.query import tail
 from mcp_guard.cli.loading import load
 from mcp_guard.config.load import LoadedConfig
-from mcp_guard.errors import ConfigError, StoreUnavailableError
+from mcp_guard.downstream.catalog import Catalog
+from mcp_guard.downstream.listing import Listing
+from mcp_guard.downstream.server import ResolvedServer
+from mcp_guard.errors import (
+    ConfigError,
+    DownstreamUnavailableError,
+    GuardError,
+    QuarantinedError,
+    StoreUnavailableError,
+    UnknownTargetError,
+)
+from mcp_guard.model import (
+    UNREVIEWED,
+    Call,
+    CallContext,
+    CallKind,
+    Effect,
+    JsonDict,
+    MaskedJson,
+    Principal,
+    RawArguments,
+    Target,
+    Views,
+)
+from mcp_guard.parts import build_policy
+from mcp_guard.policy.decide import Policy
 
 
 def loaded(folder: Path, **more: object) -> LoadedConfig:
@@ -65,3 +91,54 @@ async def test_a_store_that_is_no_database_is_refused(tmp_path: Path) -> None:
     (found.data_dir / "approvals.db").write_bytes(b"this is no database, whatever its name says" * 100)
     with pytest.raises(StoreUnavailableError):
         await serve(found, ServeOptions())
+
+
+def catalogue(*tools: str, names: Literal["plain", "prefixed"] = "prefixed", identity: str = "one") -> Catalog:
+    server = ResolvedServer("crm", identity, command=("x",), names=names)
+    found = Catalog({"crm": server}, facts_of=lambda _server, _tool, _annotations: UNREVIEWED)
+    if tools:
+        listed: list[JsonDict] = [{"name": name, "inputSchema": {"type": "object"}} for name in tools]
+        found.update("crm", Listing(tools=tuple(listed)))
+    return found
+
+
+def approved(target: Target) -> tuple[Call, Views]:
+    call = Call("call_1", target, RawArguments({}), Principal("os", "alice"), CallContext("stdio", "2025-11-25", "s"))
+    return call, Views(RawArguments({}), MaskedJson({}), MaskedJson({}))
+
+
+def a_policy(folder: Path) -> Policy:
+    return build_policy(loaded(folder), stdio=True)[0]
+
+
+def test_an_approved_tool_is_found_under_whatever_name_another_guard_offers_it(tmp_path: Path) -> None:
+    """Restart and adoption lose nothing: `serve --server` offers plain names."""
+    then = catalogue("get").resolve("crm_get", Principal("os", "alice"))
+    recheck = _recheck(catalogue("get", names="plain"), a_policy(tmp_path))
+    assert recheck(*approved(then)).effect is Effect.REQUIRE_APPROVAL
+
+
+@pytest.mark.parametrize(
+    ("now", "error"),
+    [
+        (catalogue(), DownstreamUnavailableError),
+        (catalogue("other"), UnknownTargetError),
+        (catalogue("get", identity="two"), QuarantinedError),
+    ],
+    ids=["not listed yet", "tool gone", "another command"],
+)
+def test_an_approved_call_does_not_run_against_something_else(
+    tmp_path: Path, now: Catalog, error: type[GuardError]
+) -> None:
+    """approvals.md S10; security.md S14. A server that is not there yet is waited for, not given up."""
+    then = catalogue("get").resolve("crm_get", Principal("os", "alice"))
+    with pytest.raises(error):
+        _recheck(now, a_policy(tmp_path))(*approved(then))
+
+
+def test_an_approved_resource_is_bound_to_its_server_as_well(tmp_path: Path) -> None:
+    """security.md S14: the identity of the server counts for every kind of call."""
+    then = Target(CallKind.RESOURCE, "crm", "thing://1", "thing://1", local=True, server_identity="one")
+    assert _recheck(catalogue("get"), a_policy(tmp_path))(*approved(then)).effect is Effect.ALLOW
+    with pytest.raises(QuarantinedError):
+        _recheck(catalogue("get", identity="two"), a_policy(tmp_path))(*approved(then))

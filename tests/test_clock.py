@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from mcp_guard.clock import BOOT_ID, CountingIds, FakeClock, RandomIds, SystemClock, iso
+from mcp_guard.clock import BOOT_ID, RandomIds, SystemClock, iso
+from tests.fakes import CountingIds, FakeClock
 
 
 def test_random_ids_are_128_bits_in_26_characters_and_differ() -> None:

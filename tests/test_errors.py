@@ -50,10 +50,10 @@ def test_the_module_docstring_is_the_tree() -> None:
     assert {kind.__name__ for kind in ALL} == set(re.findall(r"\* (\w+Error)", errors.__doc__ or ""))
 
 
-def test_only_faults_and_expiry_may_be_retried() -> None:
+def test_only_faults_expiry_and_waiting_may_be_retried() -> None:
     """A refusal that an agent repeats unchanged annoys people."""
     retryable = {kind.code for kind in ALL if kind.retryable and issubclass(kind, RefusalError | ConflictError)}
-    assert retryable == {"approval_expired"}
+    assert retryable == {"approval_expired", "approval_pending"}
     assert not errors.OutcomeUnknownError.retryable
     assert issubclass(errors.OutcomeUnknownError, FaultError)
 

@@ -59,6 +59,41 @@ def test_the_identity_of_a_server_changes_with_its_command_and_never_with_a_secr
     assert CANARY not in repr(one)
 
 
+def test_the_identity_of_a_server_covers_all_that_decides_which_one_answers(tmp_path: Path) -> None:
+    """security.md S14: an approval for staging does not run in production."""
+    base = {"command": "x", "args": ["a"], "env": {"DB": "staging"}}
+    changes: list[dict[str, object]] = [
+        {}, {"args": ["b"]}, {"env": {"DB": "production"}}, {"env": {"DB": "${env:HOME}"}}, {"cwd": "/"},
+    ]  # fmt: skip
+    remote: dict[str, object] = {"url": "http://127.0.0.1:9/mcp", "headers": {"X-Tenant": "one"}}
+    servers: list[dict[str, object]] = [{**base, **change} for change in changes]
+    servers += [remote, {**remote, "headers": {"X-Tenant": "two"}}]
+    found = [resolve_servers(loaded(tmp_path, a=server))["a"].identity for server in servers]
+    assert len(set(found)) == len(servers)
+    assert resolve_servers(loaded(tmp_path, a=base))["a"].identity == found[0]
+
+
+def test_the_identity_of_a_server_is_keyed_by_its_data_folder(tmp_path: Path) -> None:
+    """A plain password in `env` cannot be guessed from a digest that is shown."""
+    found = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        found.append(resolve_servers(loaded(tmp_path / name, a={"command": "x", "env": {"PASSWORD": "a"}}))["a"])
+    assert found[0].identity != found[1].identity
+
+
+def test_a_variable_that_one_server_refers_to_is_withheld_from_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """security.md S4, decisions.md D29."""
+    monkeypatch.setenv("CRM_KEY", CANARY)
+    servers = {"a": {"command": "x", "env": {"K": "${env:CRM_KEY}", "P": "${env:PATH}"}}, "b": {"command": "y"}}
+    found = resolve_servers(loaded(tmp_path, **servers), inherit=False)
+    assert [found[name].withheld for name in ("a", "b")] == [frozenset(), {"CRM_KEY"}]
+    assert not found["a"].inherit
+    assert resolve_servers(loaded(tmp_path, **servers))["a"].inherit
+
+
 def test_the_environment_of_a_server_is_its_own_or_the_configurations(tmp_path: Path) -> None:
     """decisions.md D30: top level with per-server override."""
     found = loaded(tmp_path, a={"command": "x", "environment": "prod"}, b={"command": "y"})

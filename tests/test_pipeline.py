@@ -76,6 +76,7 @@ class Bench:
     resumed: tuple[str, PromptAnswer | None] | None = None
     leave: anyio.Event | None = None
     sent_before: bool = False
+    fits: bool = True
     same_call: str | None = None
 
     def pipeline(self) -> Pipeline:
@@ -83,6 +84,7 @@ class Bench:
             masking=self,
             vault=self,
             check_arguments=self.check,
+            fits_schema=lambda _target, _result: self.fits,
             policy=self,
             approvals=self,
             audit=self,
@@ -441,3 +443,16 @@ async def test_draining_waits_for_the_calls_that_are_on_their_way() -> None:
         go.set()
     await pipeline.drained()
     assert "answered" in bench.steps
+
+
+async def test_a_masked_result_that_no_longer_fits_its_schema_becomes_text_only() -> None:
+    """decisions.md D12: never unmasked data, and no result that the client's own check refuses."""
+    bench = Bench(fits=False)
+    answer = await bench.pipeline().handle(a_call(), bench)
+    assert isinstance(answer, Answer)
+    assert answer.result is not None
+    result = answer.result.value
+    assert isinstance(result, dict)
+    assert result["isError"] is True
+    assert "structuredContent" not in result
+    assert "the call ran" in str(result["content"])

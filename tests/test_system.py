@@ -18,7 +18,6 @@ from mcp_guard.system import (
     kill_group,
     make_private_dir,
     no_core_dumps,
-    others_can_write,
     user_name,
     write_new_private,
 )
@@ -103,16 +102,6 @@ def test_a_private_file_never_replaces_another(tmp_path: Path) -> None:
             write_new_private(tmp_path / name, b"second")
     assert (tmp_path / "file").read_bytes() == b"first"
     assert not (tmp_path / "target").exists()
-
-
-@posix
-@pytest.mark.parametrize(("mode", "expected"), [(0o600, False), (0o644, False), (0o620, True), (0o602, True)])
-def test_write_access_of_others_is_seen(tmp_path: Path, mode: int, *, expected: bool) -> None:
-    """A configuration that others can write is theirs."""
-    path = tmp_path / "file"
-    path.write_text("")
-    path.chmod(mode)
-    assert others_can_write(path) is expected
 
 
 @posix

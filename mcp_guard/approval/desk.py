@@ -7,26 +7,29 @@ approved call runs in the desk's own task: clients time out and cancel their han
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import anyio
 import anyio.abc
 import structlog
+from anyio import to_thread
 
 from mcp_guard.approval import outcome, statement
 from mcp_guard.approval.channels.elicitation import fingerprint_typed
 from mcp_guard.approval.eligibility import Channels, Mode, Reviewer, demanded, may_prompt, require_reachable
 from mcp_guard.approval.execution import Execution, Recheck
 from mcp_guard.approval.holders import Holders
-from mcp_guard.approval.machine import LIVE, OUTCOMES, Conflict, Invalidate, Row, State
+from mcp_guard.approval.machine import LIVE, OUTCOMES, Conflict, State, Void
 from mcp_guard.approval.outbox import Outbox
-from mcp_guard.approval.prompt import build_prompt, build_view
+from mcp_guard.approval.prompt import build_prompt
 from mcp_guard.approval.review import ApprovalReview
 from mcp_guard.approval.rows import Request
 from mcp_guard.approval.runner import Runner
-from mcp_guard.approval.statement import Stored, action_digest
+from mcp_guard.approval.sealed import intact, new_request, unseal
+from mcp_guard.approval.statement import Stored
 from mcp_guard.approval.store import ApprovalStore
 from mcp_guard.approval.transaction import Transaction
+from mcp_guard.approval.used import Used
 from mcp_guard.approval.wake import Wake
 from mcp_guard.clock import Ids
 from mcp_guard.errors import (
@@ -34,6 +37,7 @@ from mcp_guard.errors import (
     GuardError,
     OverloadedError,
     RefusalError,
+    StoreUnavailableError,
     UnknownApprovalError,
 )
 from mcp_guard.keystore import KeyStore
@@ -97,10 +101,19 @@ class ApprovalDesk:
         self._mask = mask
         self._settings = settings
         self._wake = Wake()
-        self._review = ApprovalReview(store, keys, ids, mode=settings.mode, mask=mask)
-        outbox = Outbox(store, audit, holders.id)
+        self._review = ApprovalReview(store, keys, ids, mask=mask)
+        outbox = Outbox(store, audit, holders.id, keys=keys, reviewers=self._review.reviewers, mask=mask)
+        self._used = Used(holders.folder.parent / "used")
         execution = Execution(
-            store=store, keys=keys, ids=ids, outbox=outbox, wake=self._wake, recheck=recheck, mask=mask
+            store=store,
+            keys=keys,
+            ids=ids,
+            outbox=outbox,
+            wake=self._wake,
+            recheck=recheck,
+            mask=mask,
+            used=self._used,
+            mode=settings.mode,
         )
         self._runner = Runner(
             store=store, holders=holders, outbox=outbox, wake=self._wake, execution=execution, adopts=settings.adopts
@@ -113,6 +126,7 @@ class ApprovalDesk:
 
         Started once what dead holders left behind is recovered. `holders.open()` comes before.
         """
+        await to_thread.run_sync(self._used.sweep, self._store.now_ns())
         await self._runner.run(executor, task_status=task_status)
 
     async def live_call_ids(self) -> frozenset[str]:
@@ -133,7 +147,8 @@ class ApprovalDesk:
         request = await self._resumed(call, key, front)
         fresh = request is None
         if request is None:
-            stored = Stored(call, views, decision, self._settings.environment(call.target.server))
+            environment = self._settings.environment(call.target.server)
+            stored = Stored(call, views, decision, environment, self._settings.mode)
             request = await self._attach_or_open(stored, key, channels)
         prompts = may_prompt(self._settings.mode, request.min_assurance, channels)
         if fresh and request.row.state is State.PENDING and prompts and front.era == "modern":
@@ -168,6 +183,8 @@ class ApprovalDesk:
         request = await self._store.get(front.resumed[0])
         if request is None or (request.row.owner, request.row.lookup) != (call.principal.key, key):
             return None
+        if isinstance(intact(self._keys, self._mask, request), Void):
+            return None
         return None if request.row.state is State.INVALIDATED else request
 
     async def _attach_or_open(self, stored: Stored, key: str, channels: Channels) -> Request:
@@ -183,14 +200,13 @@ class ApprovalDesk:
     async def _attach_in(self, transaction: Transaction, stored: Stored, key: str) -> Request | GuardError | None:
         owner = stored.call.principal.key
         live = await transaction.live(owner, key)
-        if live is not None and live.policy_digest != stored.decision.policy_digest:
-            # Whoever looks at it now would decide under another policy than the one that asks (S10).
-            changed = await transaction.step(live, Invalidate("the policy has changed"), actor="guard")
-            live = live if isinstance(changed, Conflict) else None
+        why = self._outdated(live, stored) if live else None
+        if live is not None and why is not None:
+            live = live if isinstance(await transaction.void(live, why), Conflict) else None
         if live is not None:
             return live if self._holders.alive(live.row.holder) else await self._adopt_in(transaction, live)
         last = await transaction.last(owner, key)
-        if last is None:
+        if last is None or isinstance(unseal(self._keys, last), Void):
             return None
         if last.row.state in OUTCOMES and not last.delivered:
             await transaction.deliver(last.row.id)
@@ -198,6 +214,16 @@ class ApprovalDesk:
         if last.row.state is State.DENIED and transaction.now_ns - (last.row.ended_ns or 0) < _DENIED_FOR_NS:
             return outcome.refusal(last)
         return None
+
+    def _outdated(self, live: Request, stored: Stored) -> Void | None:
+        """Why nobody may decide the live request any more."""
+        then = intact(self._keys, self._mask, live)
+        if isinstance(then, Void):
+            return then
+        if then.mode != stored.mode:
+            return Void.SEPARATION
+        # Whoever looks at it now would decide under another policy than the one that asks (S10).
+        return Void.POLICY if then.decision.policy_digest != stored.decision.policy_digest else None
 
     async def _adopt_in(self, transaction: Transaction, live: Request) -> Request:
         if live.row.state is State.EXECUTING:
@@ -207,10 +233,11 @@ class ApprovalDesk:
     async def _open_in(
         self, transaction: Transaction, stored: Stored, key: str, channels: Channels
     ) -> Request | GuardError:
-        owner, need = stored.call.principal.key, demanded(stored.decision)
+        owner, need = stored.call.principal.key, demanded(stored.decision, stored.mode)
+        stored = replace(stored, created_ns=transaction.now_ns)
         try:
-            require_reachable(self._settings.mode, need, channels)
-            request = self._new(stored, key, need, transaction.now_ns)
+            require_reachable(stored.mode, need, channels)
+            request = new_request(stored, key, keys=self._keys, ids=self._ids, holder=self._holders.id, mask=self._mask)
         except RefusalError as error:
             return error
         if await transaction.count_open(owner) >= self._settings.max_open:
@@ -220,39 +247,6 @@ class ApprovalDesk:
             )
         await transaction.insert(request, {})
         return request
-
-    def _new(self, stored: Stored, key: str, need: Assurance, now_ns: int) -> Request:
-        call, decision = stored.call, stored.decision
-        approval_id, nonce = self._ids.new("apr"), self._ids.new("nonce")
-        row = Row(
-            id=approval_id,
-            state=State.PENDING,
-            version=1,
-            round=1,
-            owner=call.principal.key,
-            lookup=key,
-            action_digest=action_digest(stored, nonce),
-            expires_ns=now_ns + int(decision.terms.expires_after_s * _NS),
-            use_within_ns=int(decision.terms.use_within_s * _NS),
-            holder=self._holders.id,
-        )
-        view = build_view(stored, self._mask)
-        return Request(
-            row=row,
-            nonce=nonce,
-            call_id=call.call_id,
-            session=call.context.session,
-            server=call.target.server,
-            tool=str(view["tool"]),
-            risk=decision.risk,
-            rule=decision.rule,
-            policy_digest=decision.policy_digest,
-            min_assurance=need,
-            run=decision.terms.run,
-            created_ns=now_ns,
-            view=view,
-            payload=self._keys.seal("approval", statement.dump(stored), bound_to=approval_id),
-        )
 
     # -- waiting -----------------------------------------------------------------------------------------------
 
@@ -352,6 +346,8 @@ class ApprovalDesk:
 
     async def _conclude(self, request: Request) -> Answer | Suspended:
         request = await self._current(request)
+        if request.row.state in LIVE | OUTCOMES and isinstance(unseal(self._keys, request), Void):
+            raise StoreUnavailableError(f"the stored request {request.row.id} was altered from outside")
         if request.row.state in OUTCOMES and not request.delivered:
             async with self._store.write() as transaction:
                 await transaction.deliver(request.row.id)

@@ -35,9 +35,11 @@ class Channels:
     """At least one reviewer with a token is registered."""
 
 
-def demanded(decision: Decision) -> Assurance:
-    """The assurance a decision must have. The default for critical calls is never below A2."""
+def demanded(decision: Decision, mode: Mode) -> Assurance:
+    """The assurance a decision must have. In team mode, and by default for critical calls, never below A2."""
     floor = decision.terms.min_assurance
+    if mode == "team":
+        return max(floor, Assurance.A2)
     if decision.risk is Risk.CRITICAL and decision.rule.startswith("default:"):
         return max(floor, Assurance.A2)
     return floor

@@ -6,27 +6,30 @@ from collections.abc import Callable
 
 import anyio
 import structlog
-from cryptography.exceptions import InvalidTag
+from anyio import to_thread
 
 from mcp_guard.approval import outcome
-from mcp_guard.approval.machine import Claim, Conflict, Event, Finish, Invalidate, Lose, MarkSent, Release
+from mcp_guard.approval.eligibility import Mode, demanded
+from mcp_guard.approval.machine import Claim, Conflict, Event, Finish, Lose, MarkSent, Release, Void
 from mcp_guard.approval.outbox import Outbox
-from mcp_guard.approval.prompt import build_view
 from mcp_guard.approval.rows import Request
-from mcp_guard.approval.statement import Statement, Stored, action_digest, load, verify
+from mcp_guard.approval.sealed import intact
+from mcp_guard.approval.statement import Statement, Stored, verify
 from mcp_guard.approval.store import ApprovalStore
+from mcp_guard.approval.used import Used
 from mcp_guard.approval.wake import Wake
 from mcp_guard.clock import Ids
 from mcp_guard.errors import (
     AuditUnavailableError,
     DownstreamUnavailableError,
+    FaultError,
     GuardError,
     InternalError,
     MaskingError,
     OutcomeUnknownError,
 )
 from mcp_guard.keystore import KeyStore
-from mcp_guard.model import Answer, Call, Decision, Effect, JsonDict, MaskedText, Views
+from mcp_guard.model import Answer, Call, Decision, Effect, MaskedText, Views
 from mcp_guard.permit import Permit, issue_permit
 from mcp_guard.ports import Executor
 
@@ -41,8 +44,11 @@ _ACTOR = "guard"
 class ClaimedRun:
     """`ports.ApprovedRun`: one claimed request in the hands of the executor."""
 
-    def __init__(self, store: ApprovalStore, request: Request, stored: Stored, *, not_after_ns: int) -> None:
+    def __init__(
+        self, store: ApprovalStore, used: Used, request: Request, stored: Stored, *, not_after_ns: int
+    ) -> None:
         self._store = store
+        self._used = used
         self._not_after_ns = not_after_ns
         self.request = request
         self.approval_id = request.row.id
@@ -52,17 +58,21 @@ class ClaimedRun:
         self.decision = stored.decision
 
     async def mark_sent(self) -> bool:
-        """T14: commit sent=1. False means: do not send; an approval whose time is over has expired (S13)."""
+        """T14: commit sent=1, and leave the witness outside the database.
+
+        False means: do not send. An approval whose time is over has expired (S13); one with a witness was used.
+        """
         async with self._store.write() as transaction:
             over = transaction.now_ns >= self._not_after_ns
             event = Release(self.execution_id) if over else MarkSent(self.execution_id)
             step = await transaction.step(self.request, event, actor=_ACTOR)
             if isinstance(step, Conflict) and step.why == "time":
                 step = await transaction.step(self.request, Release(self.execution_id), actor=_ACTOR)
-        if isinstance(step, Request):
-            self.request = step
-            return step.row.sent
-        return False
+        if not isinstance(step, Request):
+            return False
+        self.request = step
+        # After the commit: a crash between the two leaves an unknown outcome, and never a used approval unsent.
+        return step.row.sent and await to_thread.run_sync(self._used.take, self.approval_id, self._not_after_ns)
 
 
 class Execution:
@@ -78,7 +88,11 @@ class Execution:
         wake: Wake,
         recheck: Recheck,
         mask: Callable[[str], MaskedText],
+        used: Used,
+        mode: Mode,
     ) -> None:
+        self._used = used
+        self._mode: Mode = mode
         self._store = store
         self._keys = keys
         self._ids = ids
@@ -91,18 +105,21 @@ class Execution:
         """Run one approved request, or make it invalid.
 
         Raises:
-            AuditUnavailableError, StoreUnavailableError: nothing was claimed or sent; the request stays approved.
+            FaultError: nothing was claimed or sent; the request stays approved.
         """
         # The order of these lines is the security argument:
-        # 1. Only a signed decision over exactly what is stored counts, never the state column; and it counts once.
+        # 1. Only a signed decision over exactly what is stored counts, never a column; and it counts once.
         # 2. Policy and catalogue are asked again and may only tighten.
         # 3. Everything that led here is in the audit log before the claim.
         # 4. The claim is a compare-and-set on the version that was verified: nobody else executes it too.
         # 5. The executor commits sent=1 before the first byte; what it leaves behind decides the last state.
         approved = await self._verified(request)  # (1)
-        reason = approved if isinstance(approved, str) else self._objection(approved[0], approved[1])  # (2)
-        if isinstance(approved, str) or reason:
-            await self._step(request, Invalidate(reason or ""), detail_reason=reason)
+        if not isinstance(approved, Void):
+            approved = self._objection(*approved) or approved  # (2)
+        if isinstance(approved, Void):
+            async with self._store.write() as transaction:
+                await transaction.void(request, approved)
+            self._wake.ring()
             return
         stored, statement = approved
         await self._outbox.flush(request.row.id)  # (3)
@@ -110,43 +127,41 @@ class Execution:
         claim = Claim(row.holder, row.owner, row.lookup, row.action_digest, self._ids.new("exe"))
         claimed = await self._step(request, claim)  # (4)
         if claimed is not None:
-            run = ClaimedRun(self._store, claimed, stored, not_after_ns=statement.exp_ns)
+            run = ClaimedRun(self._store, self._used, claimed, stored, not_after_ns=statement.exp_ns)
             await self._execute(run, executor)  # (5)
 
-    async def _verified(self, request: Request) -> tuple[Stored, Statement] | str:
+    async def _verified(self, request: Request) -> tuple[Stored, Statement] | Void:
         """What was approved and by which statement, or why nothing was."""
-        row = request.row
-        try:
-            stored = load(self._keys.open("approval", request.payload, bound_to=row.id))
-        except (GuardError, InvalidTag):
-            stored = None
-        if stored is None:
-            return "what is stored cannot be opened"
-        if action_digest(stored, request.nonce) != row.action_digest or stored.call.principal.key != row.owner:
-            return "what is stored is not what was asked for"
-        if build_view(stored, self._mask) != request.view:
-            return "what reviewers were shown is not what would run"
-        if any(event.transition == "T14" for event in await self._store.events(row.id)):
-            return "this approval was used before"
-        for signed in await self._store.decisions(row.id):
+        approval_id = request.row.id
+        stored = intact(self._keys, self._mask, request)
+        if isinstance(stored, Void):
+            return stored
+        used = await to_thread.run_sync(self._used.holds, approval_id)
+        if used or any(event.transition == "T14" for event in await self._store.events(approval_id)):
+            return Void.USED
+        for signed in await self._store.decisions(approval_id):
             statement = verify(self._keys, signed.statement, signed.signature)
-            if statement is not None and _covers(statement, request, self._store.now_ns()):
+            if statement is not None and _covers(statement, stored, request, self._store.now_ns()):
                 return stored, statement
-        return "no signed decision approves it"
+        return Void.UNSIGNED
 
-    def _objection(self, stored: Stored, statement: Statement) -> str | None:
+    def _objection(self, stored: Stored, statement: Statement) -> Void | None:
         """Why today's policy no longer lets it run (S10); None when it does."""
         try:
             decision = self._recheck(stored.call, stored.views)
+        except FaultError:
+            raise  # not known yet: nothing was claimed, and the approval may still be used in time
         except Exception as error:  # noqa: BLE001 - the boundary: whatever fails here, nothing runs
             _log.warning("approval_recheck_failed", call_id=stored.call.call_id, error=type(error).__name__)
-            return "it could not be checked again"
+            return Void.UNCHECKED
         if decision.effect is Effect.DENY:
-            return "the policy now denies this call"
+            return Void.DENIED
         if decision.policy_digest != stored.decision.policy_digest:
-            return "the policy has changed"
-        if decision.effect is Effect.REQUIRE_APPROVAL and decision.terms.min_assurance > statement.assurance:
-            return "the policy now demands a higher assurance"
+            return Void.POLICY
+        if self._mode == "team" and statement.separation != "reviewer":
+            return Void.SEPARATION
+        if decision.effect is Effect.REQUIRE_APPROVAL and demanded(decision, self._mode) > statement.assurance:
+            return Void.ASSURANCE
         return None
 
     async def _execute(self, run: ClaimedRun, executor: Executor) -> None:
@@ -170,22 +185,21 @@ class Execution:
         sealed = None if result is None else outcome.seal(self._keys, run.approval_id, result)
         await self._step(run.request, event, result=sealed)
 
-    async def _step(
-        self, request: Request, event: Event, *, result: bytes | None = None, detail_reason: str | None = None
-    ) -> Request | None:
+    async def _step(self, request: Request, event: Event, *, result: bytes | None = None) -> Request | None:
         async with self._store.write() as transaction:
-            detail: JsonDict | None = {"reason": detail_reason} if detail_reason else None
-            step = await transaction.step(request, event, actor=_ACTOR, detail=detail, result=result)
+            step = await transaction.step(request, event, actor=_ACTOR, result=result)
         self._wake.ring()
         return step if isinstance(step, Request) else None
 
 
-def _covers(statement: Statement, request: Request, now_ns: int) -> bool:
+def _covers(statement: Statement, stored: Stored, request: Request, now_ns: int) -> bool:
     row = request.row
     return (
         statement.verdict == "approve"
         and (statement.approval, statement.round, statement.action_digest) == (row.id, row.round, row.action_digest)
-        and statement.assurance >= request.min_assurance
+        and statement.mode == stored.mode
+        and (stored.mode == "personal" or statement.separation == "reviewer")
+        and statement.assurance >= demanded(stored.decision, stored.mode)
         and now_ns < statement.exp_ns
     )
 

@@ -21,7 +21,7 @@ class Holders:
 
     def __init__(self, folder: Path, ids: Ids) -> None:
         self.id = ids.new("hld")
-        self._folder = folder
+        self.folder = folder
         self._lock = FileLock(self._path(self.id))
 
     def open(self) -> None:
@@ -31,7 +31,7 @@ class Holders:
             StoreUnavailableError: the folder cannot be written.
         """
         try:
-            make_private_dir(self._folder)
+            make_private_dir(self.folder)
             taken = self._lock.try_acquire()
         except OSError as error:
             raise StoreUnavailableError(f"the folder of holder locks cannot be used: {error.strerror}") from error
@@ -63,4 +63,4 @@ class Holders:
         return False
 
     def _path(self, holder: str) -> Path:
-        return self._folder / f"{holder}.lock"
+        return self.folder / f"{holder}.lock"

@@ -89,11 +89,26 @@ class Tick:
     """T10, T11: nothing but time passed."""
 
 
+class Void(StrEnum):
+    """Why a request ends as invalidated. The texts reach agents and the record."""
+
+    UNREADABLE = "what is stored cannot be opened"
+    ALTERED = "what is stored is not what was asked for"
+    SHOWN = "what reviewers were shown is not what would run"
+    USED = "this approval was used before"
+    UNSIGNED = "no signed decision approves it"
+    UNCHECKED = "it could not be checked again"
+    DENIED = "the policy now denies this call"
+    POLICY = "the policy has changed"
+    ASSURANCE = "the policy now demands a higher assurance"
+    SEPARATION = "the guard now demands another person than the requester"
+
+
 @dataclass(frozen=True, slots=True)
 class Invalidate:
     """T12: what was approved is no longer what would run, or may no longer run."""
 
-    reason: str
+    reason: Void
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +181,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """One line of the table in docs/approvals.md"""
+    """One line of the table in docs/approvals.md."""
 
     transition: str
     sources: frozenset[State]

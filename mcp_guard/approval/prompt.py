@@ -17,6 +17,7 @@ from mcp_guard.model import ArgumentFact, JsonDict, MaskedText, Prompt, Risk
 MAX_CHARACTERS = 600
 """A prompt that needs scrolling hides something."""
 
+_ARGUMENTS = "Arguments:"
 _ARGUMENT = 120
 """Characters of one argument."""
 _INVISIBLE_LETTERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0")
@@ -138,16 +139,27 @@ def _head(view: JsonDict) -> list[str]:
     return lines
 
 
+def argument_line(key: str, value: JsonValue, limit: int | None = None) -> str:
+    """One argument of the agent: indented and quoted, so that it never looks like a line of the guard (S17).
+
+    `limit` bounds the characters of the value.
+    """
+    name, text = (json.dumps(part, ensure_ascii=False) for part in (key, value))
+    return f"  {visible(name)} = {visible(text) if limit is None else clip(text, limit)}"
+
+
 def _argument_lines(view: JsonDict, room: int) -> tuple[list[str], bool]:
     """As many arguments as fit in `room` characters, riskiest first; whether anything was cut."""
     arguments, order = view["arguments"], view["order"]
     if not isinstance(arguments, dict) or not isinstance(order, list):
         return [], False
-    left = room - len("+0000000 more characters") - 1
-    lines: list[str] = []
+    if not order:
+        return [], False
+    lines = [_ARGUMENTS]
+    left = room - len(_ARGUMENTS) - 1 - len("+0000000 more characters") - 1
     cut = 0
     for key in order:
-        line = f"{visible(str(key))}: {visible(_text(arguments[str(key)]))}"
+        line = argument_line(str(key), arguments[str(key)])
         shown = line[: max(0, min(_ARGUMENT, left - 1))]
         cut += len(line) - len(shown)
         if shown:

@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from mcp_guard.approval.eligibility import Mode, Reviewer, Separation, judge
-from mcp_guard.approval.machine import Approve, Cancel, Conflict, Deny, Reconcile, State
+from mcp_guard.approval.eligibility import Reviewer, Separation, judge
+from mcp_guard.approval.machine import Approve, Cancel, Conflict, Deny, Event, Reconcile, State, Void
 from mcp_guard.approval.reviewers import Reviewers
 from mcp_guard.approval.rows import Request, SignedDecision, StoredEvent
-from mcp_guard.approval.statement import Statement, sign
+from mcp_guard.approval.sealed import intact, unseal
+from mcp_guard.approval.statement import Said, Statement, comment_mac, sign
 from mcp_guard.approval.store import ApprovalStore
 from mcp_guard.approval.transaction import Transaction
 from mcp_guard.canon import fingerprint
@@ -47,18 +48,29 @@ class Shown:
 class ApprovalReview:
     """Lists, shows and decides requests of one store.
 
-    `mask` cleans what reviewers write; `mode` is that of the configuration.
+    `mask` cleans what reviewers write. Who may decide a request follows from the request as it was made, sealed, and
+    never from the configuration of the process that decides.
     """
 
-    def __init__(
-        self, store: ApprovalStore, keys: KeyStore, ids: Ids, *, mode: Mode, mask: Callable[[str], MaskedText]
-    ) -> None:
+    def __init__(self, store: ApprovalStore, keys: KeyStore, ids: Ids, *, mask: Callable[[str], MaskedText]) -> None:
         self._store = store
         self._keys = keys
         self._ids = ids
-        self._mode: Mode = mode
         self._mask = mask
-        self.reviewers = Reviewers(store)
+        self.reviewers = Reviewers(store, keys)
+
+    async def add_reviewer(self, name: str, *, user: str, tty: bool, token: str | None) -> str:
+        """Register a reviewer, from a terminal or with the token of another one; returns the new token.
+
+        Without either only the first one is added, before anything was asked here: so a container is set up.
+
+        Raises:
+            NotEligibleError, UsageError: see `Reviewers.add`.
+        """
+        if not tty and not token:
+            return await self.reviewers.add(name)
+        by = await self.identify(user=user, tty=tty, token=token)
+        return await self.reviewers.add(name, by=by.name)
 
     async def identify(self, *, user: str, tty: bool, token: str | None, principal_key: str | None = None) -> Reviewer:
         """Who sits at the command line. Agents hold shells, so without a terminal only a token counts (D25).
@@ -107,20 +119,25 @@ class ApprovalReview:
             UnknownApprovalError, NotEligibleError, ApprovalExpiredError
             AlreadyDecidedError: somebody was first; the message names the state and who.
         """
-        comment = self._mask(reason[:_MAX_REASON])
         async with self._store.write() as transaction:
-            outcome = await self._decide_in(transaction, approval_id, verdict, reviewer, comment, shown)
+            outcome = await self._decide_in(transaction, approval_id, verdict, reviewer, reason, shown)
         return _raised(outcome)
 
-    async def cancel(self, approval_id: str, actor: str) -> Request:
-        """T9. `actor` is a reviewer's name or the requester's principal key.
+    async def cancel(self, approval_id: str, reviewer: Reviewer, reason: str = "") -> Request:
+        """T9: by the requester, or by a reviewer with a token.
 
         Raises:
+            NotEligibleError: somebody else.
             UnknownApprovalError, AlreadyDecidedError, ApprovalExpiredError
         """
         async with self._store.write() as transaction:
             request = await transaction.get(approval_id)
-            outcome = await transaction.step(request, Cancel(actor), actor=actor) if request else _unknown()
+            if request is None:
+                outcome: Request | Conflict | GuardError = _unknown()
+            elif reviewer.assurance < Assurance.A2 and reviewer.principal_key != request.row.owner:
+                outcome = NotEligibleError("only the requester, or a reviewer with a token, cancels a request")
+            else:
+                outcome = await self._say(transaction, request, "cancel", reviewer, reason)
         return _raised(outcome)
 
     async def reconcile(
@@ -133,20 +150,13 @@ class ApprovalReview:
             UnknownApprovalError, AlreadyDecidedError
         """
         if reviewer.assurance < Assurance.A2:
-            raise NotEligibleError("reconciling needs a reviewer token (A2)")
-        comment = self._mask(reason[:_MAX_REASON])
+            raise NotEligibleError(
+                "reconciling needs a reviewer's token (A2)",
+                hint="set MCP_GUARD_REVIEWER_TOKEN to the token of a reviewer",
+            )
         async with self._store.write() as transaction:
             request = await transaction.get(approval_id)
-            step = (
-                await transaction.step(
-                    request,
-                    Reconcile(outcome, reviewer.name, comment),
-                    actor=reviewer.name,
-                    detail={"comment": comment, "assurance": reviewer.assurance.name},
-                )
-                if request
-                else _unknown()
-            )
+            step = await self._say(transaction, request, outcome, reviewer, reason) if request else _unknown()
         return _raised(step)
 
     async def _decide_in(
@@ -155,7 +165,7 @@ class ApprovalReview:
         approval_id: str,
         verdict: Verdict,
         reviewer: Reviewer,
-        comment: str,
+        reason: str,
         shown: str | None,
     ) -> Request | Conflict | GuardError:
         request = await transaction.get(approval_id)
@@ -163,39 +173,75 @@ class ApprovalReview:
             return _unknown()
         if request.row.state is not State.PENDING:
             return Conflict("state", request.row)
+        stored = intact(self._keys, self._mask, request)
+        if isinstance(stored, Void):
+            await transaction.void(request, stored)
+            return ConflictError(f"the request {request.row.id} is void: {stored}", hint="nothing runs for it")
         separation: Separation = "none"
         if verdict == "approve":
             try:
-                separation = judge(self._mode, request.row.owner, request.min_assurance, reviewer)
+                separation = judge(stored.mode, request.row.owner, request.min_assurance, reviewer)
             except NotEligibleError as error:
                 return error
-        signed = self._signed(request, verdict, reviewer, transaction.now_ns)
-        event = (
-            Approve(request.row.round, shown or request.row.action_digest, reviewer.name, comment)
-            if verdict == "approve"
-            else Deny(reviewer.name, comment)
-        )
-        detail = _detail(request, verdict, reviewer, signed, separation, comment)
-        after = await transaction.step(request, event, actor=reviewer.name, detail=detail)
+        return await self._say(transaction, request, verdict, reviewer, reason, shown=shown, separation=separation)
+
+    async def _say(
+        self,
+        transaction: Transaction,
+        request: Request,
+        said: Said,
+        reviewer: Reviewer,
+        reason: str,
+        *,
+        shown: str | None = None,
+        separation: Separation = "none",
+    ) -> Request | Conflict:
+        """Take the step that this person wants, with a signed statement of it."""
+        comment = self._mask(reason[:_MAX_REASON])
+        signed = self._signed(request, said, reviewer, transaction.now_ns, comment, separation)
+        event = _event(said, request, reviewer, comment, shown)
+        detail: JsonDict = {
+            "statement": signed.statement,
+            "signature": base64.b64encode(signed.signature).decode(),
+            "comment": comment,
+        }
+        actor = request.row.owner if said == "cancel" and reviewer.assurance < Assurance.A2 else reviewer.name
+        after = await transaction.step(request, event, actor=actor, detail=detail)
         if isinstance(after, Request):
             await transaction.add_decision(request, signed)
         return after
 
-    def _signed(self, request: Request, verdict: Verdict, reviewer: Reviewer, now_ns: int) -> SignedDecision:
-        row = request.row
+    def _signed(
+        self, request: Request, said: Said, reviewer: Reviewer, now_ns: int, comment: str, separation: Separation
+    ) -> SignedDecision:
+        row, nonce = request.row, self._ids.new("nonce")
+        stored = unseal(self._keys, request)
         statement = Statement(
             approval=row.id,
             round=row.round,
             action_digest=row.action_digest,
-            verdict=verdict,
+            verdict=said,
             reviewer=reviewer.name,
             assurance=reviewer.assurance,
             channel=reviewer.channel,
+            mode="team" if isinstance(stored, Void) else stored.mode,
+            separation=separation,
             at_ns=now_ns,
-            exp_ns=now_ns + row.use_within_ns if verdict == "approve" else now_ns,
-            nonce=self._ids.new("nonce"),
+            exp_ns=now_ns + row.use_within_ns if said == "approve" else now_ns,
+            comment_mac=comment_mac(self._keys, row.id, nonce, comment),
+            nonce=nonce,
         )
         return SignedDecision(statement.text(), sign(self._keys, statement))
+
+
+def _event(said: Said, request: Request, reviewer: Reviewer, comment: str, shown: str | None) -> Event:
+    if said == "approve":
+        return Approve(request.row.round, shown or request.row.action_digest, reviewer.name, comment)
+    if said == "deny":
+        return Deny(reviewer.name, comment)
+    if said == "cancel":
+        return Cancel(reviewer.name)
+    return Reconcile(said, reviewer.name, comment)
 
 
 def _raised(outcome: Request | Conflict | GuardError) -> Request:
@@ -215,25 +261,3 @@ def _raised(outcome: Request | Conflict | GuardError) -> Request:
 
 def _unknown() -> UnknownApprovalError:
     return UnknownApprovalError("there is no such approval request")
-
-
-def _detail(
-    request: Request,
-    verdict: Verdict,
-    reviewer: Reviewer,
-    signed: SignedDecision,
-    separation: Separation,
-    comment: str,
-) -> JsonDict:
-    """What the event and the audit record say of a decision."""
-    return {
-        "decision": verdict,
-        "round": request.row.round,
-        "reviewer": reviewer.name,
-        "assurance": reviewer.assurance.name,
-        "channel": reviewer.channel,
-        "separation": separation,
-        "statement": signed.statement,
-        "signature": base64.b64encode(signed.signature).decode(),
-        "comment": comment,
-    }

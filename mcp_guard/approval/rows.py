@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -48,7 +49,8 @@ class StoredEvent:
     old: str
     new: str
     actor: str
-    detail: JsonDict
+    detail: JsonDict | None
+    """None: not what this program writes. One such row may not stop all others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,17 @@ class SignedDecision:
     signature: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class ReviewerRow:
+    """A reviewer as stored. `mac` is over all of it, so that a row written from outside does not count."""
+
+    name: str
+    token_hash: str
+    created_ns: int
+    added_by: str
+    mac: str
+
+
 def request_of(columns: Mapping[str, Any]) -> Request:
     """Read a row of table `approval`.
 
@@ -67,8 +80,20 @@ def request_of(columns: Mapping[str, Any]) -> Request:
     """
     try:
         return _request_of(columns)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise StoreUnavailableError("a row of the approval store was altered from outside") from error
+
+
+def intact_of(rows: Iterable[Mapping[str, Any]]) -> list[Request]:
+    """Read rows of table `approval`, without those that were altered: one may not stop all others.
+
+    Nothing happens to a request that is left out; whoever asks for it by id learns why.
+    """
+    found: list[Request] = []
+    for columns in rows:
+        with contextlib.suppress(StoreUnavailableError):
+            found.append(request_of(columns))
+    return found
 
 
 def _request_of(columns: Mapping[str, Any]) -> Request:
@@ -103,7 +128,7 @@ def _request_of(columns: Mapping[str, Any]) -> Request:
         min_assurance=Assurance(columns["min_assurance"]),
         run=cast('Literal["on_approval", "on_pickup"]', columns["run"]),
         created_ns=columns["created_ns"],
-        view=json.loads(columns["view"]),
+        view=_object(columns["view"]),
         payload=columns["payload"],
         delivered=bool(columns["delivered"]),
         result=columns["result"],
@@ -158,5 +183,19 @@ def event_of(columns: Mapping[str, Any]) -> StoredEvent:
         old=columns["old"],
         new=columns["new"],
         actor=columns["actor"],
-        detail=json.loads(columns["detail"]),
+        detail=_detail(columns["detail"]),
     )
+
+
+def _detail(text: str) -> JsonDict | None:
+    try:
+        return _object(text)
+    except (ValueError, TypeError, RecursionError):
+        return None
+
+
+def _object(text: str) -> JsonDict:
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise TypeError
+    return value

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TypeAlias
 
 import anyio
 import anyio.abc
@@ -17,6 +19,8 @@ from mcp_guard.approval.store import ApprovalStore
 from mcp_guard.approval.wake import Wake
 from mcp_guard.errors import GuardError
 from mcp_guard.ports import Executor
+
+_Part: TypeAlias = Callable[[], Awaitable[None]]
 
 _log = structlog.get_logger(__name__)
 
@@ -58,17 +62,13 @@ class Runner:
             recovered = anyio.current_time()
             while True:
                 signal = self._wake.signal
-                try:
-                    for request in await self._store.approved(self._holders.id):
-                        self._start(group, request, executor)
-                    await self._outbox.flush()
-                    await self._sweep()
-                    if anyio.current_time() - recovered > _RECOVER_EVERY_S:
-                        await self.recover()
-                        recovered = anyio.current_time()
-                except GuardError as error:
-                    # Fail closed: nothing was claimed; the next round tries again.
-                    _log.warning("approval_round_failed", error=error.code)
+                start = partial(self._start_approved, group, executor)
+                steps: list[_Part] = [start, self._outbox.flush, self._sweep, self._outbox.flush_reviewers]
+                if anyio.current_time() - recovered > _RECOVER_EVERY_S:
+                    steps.append(self.recover)
+                    recovered = anyio.current_time()
+                done = [await self._done(step) for step in steps]
+                if not all(done):
                     signal = anyio.Event()
                 with anyio.move_on_after(_ROUND_S):
                     await signal.wait()
@@ -94,6 +94,22 @@ class Runner:
                 if over or self._adopts(request.row.owner, request.server):
                     await transaction.hold(request, self._holders.id)
         self._wake.ring()
+
+    async def _done(self, step: _Part) -> bool:
+        """Whether this part of a round went through. Fail closed: what failed claimed nothing, and is tried again."""
+        try:
+            await step()
+        except GuardError as error:
+            _log.warning("approval_round_failed", error=error.code)
+            return False
+        except Exception as error:  # noqa: BLE001 - the boundary: one bad row may not end the guard
+            _log.error("approval_round_broke", error=type(error).__name__)
+            return False
+        return True
+
+    async def _start_approved(self, group: anyio.abc.TaskGroup, executor: Executor) -> None:
+        for request in await self._store.approved(self._holders.id):
+            self._start(group, request, executor)
 
     def _start(self, group: anyio.abc.TaskGroup, request: Request, executor: Executor) -> None:
         approval_id = request.row.id

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Any, Literal, TypeAlias, get_args
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
+from mcp_guard.approval.eligibility import Mode, Separation, demanded
 from mcp_guard.canon import digest, keyed_digest
 from mcp_guard.keystore import KeyStore
 from mcp_guard.model import Assurance, Call, Decision, JsonDict, RawArguments, Views
 
 _KEY = "decision"
-_DOMAIN = b"mcp-guard/decision/v1\0"
+_DOMAIN = b"mcp-guard/decision/v2\0"
+_NS = 1_000_000_000
+
+Said: TypeAlias = Literal["approve", "deny", "cancel", "completed", "failed"]
+"""What a person may say of a request: T4, T5, T9, and both ways of T18."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -26,6 +31,19 @@ class Stored:
     views: Views
     decision: Decision
     environment: str
+    mode: Mode
+    """Whether somebody else than the requester must decide. Fixed when the request is made."""
+    created_ns: int = 0
+
+    @property
+    def expires_ns(self) -> int:
+        """Wall nanoseconds from which on nobody approves."""
+        return self.created_ns + int(self.decision.terms.expires_after_s * _NS)
+
+    @property
+    def use_within_ns(self) -> int:
+        """How long an approval may be used."""
+        return int(self.decision.terms.use_within_s * _NS)
 
     def __repr__(self) -> str:
         return f"Stored({self.call.call_id})"
@@ -55,7 +73,7 @@ def action_digest(stored: Stored, nonce: str) -> str:
     """
     target, decision = stored.call.target, stored.decision
     action: JsonDict = {
-        "v": 1,
+        "v": 2,
         "env": stored.environment,
         "server": {"name": target.server, "identity": target.server_identity},
         "tool": {"kind": target.kind.value, "name": target.name, "definition": target.definition_digest},
@@ -63,6 +81,13 @@ def action_digest(stored: Stored, nonce: str) -> str:
         "meta": stored.call.meta,
         "policy": {"rule": decision.rule, "digest": decision.policy_digest},
         "requester": stored.call.principal.key,
+        "terms": {
+            "mode": stored.mode,
+            "needs": demanded(decision, stored.mode).name,
+            "expires": stored.expires_ns,
+            "use_within": stored.use_within_ns,
+            "run": decision.terms.run,
+        },
         "nonce": nonce,
     }
     return digest("action", action)
@@ -70,9 +95,23 @@ def action_digest(stored: Stored, nonce: str) -> str:
 
 def lookup(keys: KeyStore, call: Call, arguments: RawArguments) -> str:
     """Keyed digest by which an identical call of the same owner finds its request."""
+    return keyed_digest(keys.secret("lookup"), "lookup", _subject(call, arguments))
+
+
+def lookups(keys: KeyStore, stored: Stored) -> list[str]:
+    """What `lookup` said of a stored call, under every key of the ring."""
+    subject = _subject(stored.call, stored.views.for_downstream)
+    return [keyed_digest(key, "lookup", subject) for key in keys.ring("lookup")]
+
+
+def _subject(call: Call, arguments: RawArguments) -> JsonValue:
     target = call.target
-    subject: JsonValue = [call.principal.key, target.server, target.kind.value, target.name, arguments.value]
-    return keyed_digest(keys.secret("lookup"), "lookup", subject)
+    return [call.principal.key, target.server, target.kind.value, target.name, arguments.value]
+
+
+def comment_mac(keys: KeyStore, approval: str, nonce: str, comment: str) -> str:
+    """Binds a reviewer's comment to the statement without repeating it there: comments can be erased."""
+    return keyed_digest(keys.secret("lookup"), "comment", [approval, nonce, comment])
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,19 +121,22 @@ class Statement:
     approval: str
     round: int
     action_digest: str
-    verdict: Literal["approve", "deny"]
+    verdict: Said
     reviewer: str
     assurance: Assurance
     channel: str
+    mode: Mode
+    separation: Separation
     at_ns: int
     exp_ns: int
     """An approval is worth nothing from here on."""
+    comment_mac: str
     nonce: str
 
     def text(self) -> str:
         """The bytes that are signed: JSON with sorted keys, strings and small integers only."""
         value = {
-            "v": 1,
+            "v": 2,
             "approval": self.approval,
             "round": self.round,
             "action_digest": self.action_digest,
@@ -102,6 +144,9 @@ class Statement:
             "reviewer": self.reviewer,
             "assurance": self.assurance.name,
             "channel": self.channel,
+            "mode": self.mode,
+            "separation": self.separation,
+            "comment": self.comment_mac,
             "at": str(self.at_ns),
             "exp": str(self.exp_ns),
             "nonce": self.nonce,
@@ -132,13 +177,23 @@ def _parse(text: str) -> Statement | None:
             approval=str(value["approval"]),
             round=int(value["round"]),
             action_digest=str(value["action_digest"]),
-            verdict=cast('Literal["approve", "deny"]', value["decision"]),
+            verdict=_one_of(Said, value["decision"]),
             reviewer=str(value["reviewer"]),
             assurance=Assurance[value["assurance"]],
             channel=str(value["channel"]),
+            mode=_one_of(Mode, value["mode"]),
+            separation=_one_of(Separation, value["separation"]),
+            comment_mac=str(value["comment"]),
             at_ns=int(value["at"]),
             exp_ns=int(value["exp"]),
             nonce=str(value["nonce"]),
         )
     except (ValueError, KeyError, TypeError):
         return None
+
+
+def _one_of(kind: Any, value: object) -> Any:
+    """The value, if the literal type `kind` has it."""
+    if value not in get_args(kind):
+        raise ValueError
+    return value

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
 from mcp_guard.approval.machine import LIVE, State
-from mcp_guard.approval.rows import Request, SignedDecision, StoredEvent, event_of, request_of
+from mcp_guard.approval.rows import Request, ReviewerRow, SignedDecision, StoredEvent, event_of, intact_of, request_of
 from mcp_guard.approval.transaction import Transaction, fetch
 from mcp_guard.clock import Clock
 from mcp_guard.storage.sqlite import Database
@@ -55,8 +55,9 @@ class ApprovalStore:
 
     async def get(self, approval_id: str) -> Request | None:
         """The request with this id, as last committed."""
-        found = await self._requests("SELECT * FROM approval WHERE id = ?", approval_id)
-        return found[0] if found else None
+        async with self._db.read() as db:
+            found = await fetch(db, "SELECT * FROM approval WHERE id = ?", (approval_id,))
+        return request_of(found[0]) if found else None
 
     async def requests(self, states: Iterable[State] | None = None, *, limit: int = 200) -> list[Request]:
         """Requests in these states (default: all), newest first."""
@@ -111,12 +112,13 @@ class ApprovalStore:
         async with self._db.read() as db:
             return [SignedDecision(c["statement"], c["signature"]) for c in await fetch(db, sql, (approval_id,))]
 
-    async def reviewers(self) -> dict[str, tuple[str, int]]:
-        """Registered reviewers: name to (token hash, created)."""
+    async def reviewers(self, *, unrecorded: bool = False) -> list[ReviewerRow]:
+        """Rows of reviewers by name; `unrecorded`: only those that are not in the audit log yet."""
+        sql = """SELECT name, token_hash, created_ns, added_by, mac FROM reviewer
+                 WHERE recorded_ns IS NULL OR NOT ? ORDER BY name"""
         async with self._db.read() as db:
-            found = await fetch(db, "SELECT * FROM reviewer ORDER BY name")
-        return {columns["name"]: (columns["token_hash"], columns["created_ns"]) for columns in found}
+            return [ReviewerRow(**columns) for columns in await fetch(db, sql, (int(unrecorded),))]
 
     async def _requests(self, sql: str, *parameters: str | int) -> list[Request]:
         async with self._db.read() as db:
-            return [request_of(columns) for columns in await fetch(db, sql, parameters)]
+            return intact_of(await fetch(db, sql, parameters))

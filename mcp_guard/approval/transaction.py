@@ -11,8 +11,8 @@ from typing import Any
 import aiosqlite
 import anyio
 
-from mcp_guard.approval.machine import Conflict, Event, State, Step, Tick, apply
-from mcp_guard.approval.rows import Request, SignedDecision, columns_of, request_of
+from mcp_guard.approval.machine import Conflict, Event, Invalidate, State, Step, Tick, Void, apply
+from mcp_guard.approval.rows import Request, ReviewerRow, SignedDecision, columns_of, intact_of, request_of
 from mcp_guard.errors import InternalError
 from mcp_guard.model import JsonDict
 
@@ -76,12 +76,6 @@ class Transaction:
         sql = "SELECT count(*) AS n FROM approval WHERE owner = ? AND state IN ('pending', 'approved', 'executing')"
         return int((await fetch(self._db, sql, (owner,)))[0]["n"])
 
-    async def in_states(self, states: Iterable[State]) -> list[Request]:
-        """All requests in these states, oldest first."""
-        sql = "SELECT * FROM approval WHERE state IN (SELECT value FROM json_each(?)) ORDER BY created_ns"
-        found = await fetch(self._db, sql, (json.dumps([state.value for state in states]),))
-        return [request_of(columns) for columns in found]
-
     async def insert(self, request: Request, detail: JsonDict) -> None:
         """T1.
 
@@ -116,10 +110,14 @@ class Transaction:
         await self._note(after, step.transition, request.row.state.value, actor, detail or {})
         return after
 
+    async def void(self, request: Request, why: Void) -> Request | Conflict:
+        """T12."""
+        return await self.step(request, Invalidate(why), actor="guard", detail={"reason": why.value})
+
     async def expire_due(self) -> None:
         """T10 and T11 for everything whose time is over; done in every transaction (security.md S13)."""
-        for columns in await fetch(self._db, _DUE, {"now": self.now_ns}):
-            await self.step(request_of(columns), Tick(), actor="clock")
+        for request in intact_of(await fetch(self._db, _DUE, {"now": self.now_ns})):
+            await self.step(request, Tick(), actor="clock")
 
     async def add_decision(self, request: Request, signed: SignedDecision) -> None:
         """Keep a signed statement."""
@@ -146,10 +144,19 @@ class Transaction:
         sql = "UPDATE outbox SET sent_ns = ? WHERE event IN (SELECT value FROM json_each(?))"
         await self._db.execute(sql, (self.now_ns, json.dumps(list(events))))
 
-    async def add_reviewer(self, name: str, token_hash: str) -> bool:
+    async def untouched(self) -> bool:
+        """Whether nobody was registered and nothing was ever asked here."""
+        sql = "SELECT (SELECT count(*) FROM approval) + (SELECT count(*) FROM reviewer) AS n"
+        return int((await fetch(self._db, sql))[0]["n"]) == 0
+
+    async def add_reviewer(self, row: ReviewerRow) -> bool:
         """Register a reviewer; False when the name is taken."""
-        sql = "INSERT INTO reviewer VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
-        return await self._change(sql, (name, token_hash, self.now_ns)) == 1
+        sql = "INSERT INTO reviewer VALUES (?, ?, ?, ?, ?, NULL) ON CONFLICT DO NOTHING"
+        return await self._change(sql, (row.name, row.token_hash, row.created_ns, row.added_by, row.mac)) == 1
+
+    async def mark_recorded(self, name: str) -> None:
+        """The registration of this reviewer is in the audit log."""
+        await self._db.execute("UPDATE reviewer SET recorded_ns = ? WHERE name = ?", (self.now_ns, name))
 
     async def _note(self, request: Request, transition: str, old: str, actor: str, detail: JsonDict) -> None:
         async with self._db.execute(

@@ -1,4 +1,4 @@
-"""`mcp-guard approvals ls|show|approve|deny` and `mcp-guard reviewer add`: the control plane at a terminal."""
+"""`mcp-guard approvals …` and `mcp-guard reviewer …`: the control plane at a terminal."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -15,8 +16,9 @@ import typer
 from pydantic import JsonValue
 
 from mcp_guard import system
+from mcp_guard.approval.eligibility import Reviewer
 from mcp_guard.approval.machine import State
-from mcp_guard.approval.prompt import clip, visible
+from mcp_guard.approval.prompt import argument_line, visible
 from mcp_guard.approval.review import ApprovalReview, Shown, Verdict
 from mcp_guard.approval.rows import Request
 from mcp_guard.approval.store import DOMAIN, ApprovalStore
@@ -31,7 +33,6 @@ from mcp_guard.storage.sqlite import Database
 app = typer.Typer(no_args_is_help=True, help="List, show and decide suspended calls.")
 reviewers = typer.Typer(no_args_is_help=True, help="People who may decide outside a terminal.")
 
-_MAX_NAME = 100
 _MAX_ARGUMENT = 2000
 """Characters of one argument on the terminal; a longer one says how much is missing, and --json has all of it."""
 
@@ -41,6 +42,13 @@ IdArgument = Annotated[str, typer.Argument(metavar="ID", help="The approval requ
 ReasonOption = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Recorded, and shown to the agent.")]
 
 _T = TypeVar("_T")
+
+
+class Outcome(StrEnum):
+    """What a person may find out about a call with unknown outcome."""
+
+    completed = "completed"
+    failed = "failed"
 
 
 @app.command()
@@ -89,12 +97,49 @@ def deny(
     _decide(approval_id, "deny", config, as_json=as_json, reason=reason)
 
 
+@app.command()
+def cancel(
+    approval_id: IdArgument, config: ConfigOption = None, as_json: JsonOption = False, reason: ReasonOption = ""
+) -> None:
+    """Withdraw a request that has not run. For the requester in a terminal, or a reviewer with a token."""
+
+    async def work(review: ApprovalReview, person: Principal) -> Request:
+        return await review.cancel(approval_id, await _identified(review, person), reason)
+
+    _print_step(_run(config, work), as_json=as_json)
+
+
+@app.command()
+def reconcile(
+    approval_id: IdArgument,
+    outcome: Annotated[Outcome, typer.Argument(help="What became of it, as you found out at the server.")],
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="How you know; recorded.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Record what became of a call with unknown outcome. Needs a reviewer's token. Changes nothing at the server."""
+
+    async def work(review: ApprovalReview, person: Principal) -> Request:
+        return await review.reconcile(approval_id, outcome.value, await _identified(review, person), reason)
+
+    _print_step(_run(config, work), as_json=as_json)
+
+
 @reviewers.command("add")
 def add_reviewer(
     name: Annotated[str, typer.Argument(metavar="NAME")], config: ConfigOption = None, as_json: JsonOption = False
 ) -> None:
-    """Register a reviewer and print the token, once. Keep it from agents: it approves."""
-    token = _run(config, lambda review, _: review.reviewers.add(name))
+    """Register a reviewer and print the token, once. Keep it from agents: it approves.
+
+    Needs a terminal, or another reviewer's token in MCP_GUARD_REVIEWER_TOKEN; the first one may be added without,
+    before anything was asked.
+    """
+    token = _run(
+        config,
+        lambda review, person: review.add_reviewer(
+            name, user=person.subject, tty=_at_terminal(), token=os.environ.get(TOKEN_VARIABLE)
+        ),
+    )
     if as_json:
         print_json({"name": name, "token": token})
         return
@@ -115,15 +160,21 @@ def list_reviewers(config: ConfigOption = None, as_json: JsonOption = False) -> 
 
 def _decide(approval_id: str, verdict: Verdict, config: Path | None, *, as_json: bool, reason: str) -> None:
     async def decide(review: ApprovalReview, person: Principal) -> Request:
-        reviewer = await review.identify(
-            user=person.subject,
-            tty=sys.stdin.isatty() and sys.stdout.isatty(),
-            token=os.environ.get(TOKEN_VARIABLE),
-            principal_key=person.key,
-        )
-        return await review.decide(approval_id, verdict, reviewer, reason)
+        return await review.decide(approval_id, verdict, await _identified(review, person), reason)
 
-    found = _run(config, decide)
+    _print_step(_run(config, decide), as_json=as_json)
+
+
+async def _identified(review: ApprovalReview, person: Principal) -> Reviewer:
+    token = os.environ.get(TOKEN_VARIABLE)
+    return await review.identify(user=person.subject, tty=_at_terminal(), token=token, principal_key=person.key)
+
+
+def _at_terminal() -> bool:
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def _print_step(found: Request, *, as_json: bool) -> None:
     if as_json:
         print_json(_as_json(found))
     else:
@@ -148,8 +199,7 @@ async def open_review(config: LoadedConfig) -> AsyncIterator[ApprovalReview]:
     database = await Database.open(config.data_dir / "approvals.db", DOMAIN)
     try:
         store = ApprovalStore(database, SystemClock())
-        mode = config.config.approvals.mode or "personal"
-        yield ApprovalReview(store, keys, RandomIds(), mode=mode, mask=masker.text)
+        yield ApprovalReview(store, keys, RandomIds(), mask=masker.text)
     finally:
         await database.close()
 
@@ -202,8 +252,7 @@ def _print_card(found: Shown) -> None:
     if isinstance(arguments, dict) and arguments:
         out.print("arguments")
         for name, value in arguments.items():
-            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            out.print(f"  {clip(name, _MAX_NAME)}: {clip(text, _MAX_ARGUMENT)}")
+            out.print(argument_line(name, value, _MAX_ARGUMENT))
     out.print("history")
     for event in found.events:
         out.print(f"  {iso(event.at_ns)}  {event.old or 'new'} -> {event.new}  by {visible(_actor(event.actor))}")

@@ -48,11 +48,6 @@ class LoadedConfig:
         return self.path.parent
 
 
-def secret_values(loaded: LoadedConfig) -> list[str]:
-    """Values of resolved references and plain secrets, to be masked wherever they occur."""
-    return list(loaded.secrets)
-
-
 def find_config(explicit: Path | None, env: Mapping[str, str], *, cwd: Path | None = None) -> Path:
     """Path of the configuration: `--config`, else MCP_GUARD_CONFIG, else the user's config folder.
 

@@ -20,6 +20,7 @@ MIN_SECRET = 6
 
 _MAX_SECRET_FILE = 64 * 1024
 _REFERENCE = re.compile(r"\$\{([^{}]*)(\}?)")
+_ENV = re.compile(r"\$\{env:([A-Za-z_][A-Za-z0-9_]*)\}")
 _VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
 _HOST_NAMES = frozenset(
     {
@@ -177,6 +178,12 @@ class Resolver:
                 self.warnings.append(
                     Finding(place, f"a secret of fewer than {MIN_SECRET} characters is not masked as an exact value")
                 )
+
+
+def variables_of(server: ServerConfig) -> frozenset[str]:
+    """Names in the `${env:NAME}` of a server as it is written."""
+    texts = [*server.args, *server.env.values(), *server.headers.values(), *(text for _, text in _texts(server))]
+    return frozenset(name for text in texts for name in _ENV.findall(text))
 
 
 def resolve_servers(servers: Mapping[str, ServerConfig], resolver: Resolver) -> ResolvedServers:

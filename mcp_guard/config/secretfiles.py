@@ -19,13 +19,17 @@ _NAME = re.compile(
     re.IGNORECASE,
 )
 _NOT_A_SECRET = re.compile(r"(file|path|dir|url|uri|endpoint|tokens|limit|name)$", re.IGNORECASE)
-_PLAIN_VALUE = re.compile(r"\d{1,5}|true|false|yes|no|on|off|none", re.IGNORECASE)
+_PLAIN_VALUE = re.compile(r"\d{1,5}(?::[\d.:]+)?(?:/tcp|/udp)?|true|false|yes|no|on|off|none", re.IGNORECASE)
 _SCHEME = re.compile(r"(?:bearer|basic|token)\s+", re.IGNORECASE)
 _ASSIGNED = re.compile(r"(-{0,2}[A-Za-z][A-Za-z0-9_.-]*)(=|:\s+)(.+)", re.DOTALL)
 _IN_TEXT = re.compile(
     r"(?<=://)(?:[^\s/:@]*):(?P<password>[^\s/@]+)(?=@)"
     r"|(?P<prefixed>\b(?:sk-|sk_live_|gh[pousr]_|github_pat_|glpat-|xox[abeprs]-|AKIA|npm_|pypi-|hf_)[A-Za-z0-9_-]{12,})"
 )
+_PARAMETER = re.compile(r"[?&;#](?P<name>[^=&;#?]{1,100})=(?P<value>[^&;#]+)")
+_SHORT_FLAGS = {"-p": "password", "-P": "password", "-pw": "password"}
+"""Short options by which programs take a password. A port, a path or a word like `true` after them stays."""
+_SHORT = re.compile(r"(-p)([^-=/.\s](?=[^\s]*[0-9A-Z!@#$%^&*])[^\s]{3,})")
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
 
 
@@ -48,7 +52,7 @@ class SecretFiles:
         if isinstance(fields.get("args"), list):
             moved["args"] = self._arguments(server, fields["args"])
         if isinstance(fields.get("url"), str):
-            moved["url"] = self._inside(server, "url", fields["url"])
+            moved["url"] = self._in_query(server, self._inside(server, "url", fields["url"]))
         return moved
 
     def _keyed(self, server: str, key: str, value: Any) -> Any:
@@ -66,16 +70,25 @@ class SecretFiles:
         for arg in args:
             if not isinstance(arg, str) or "${" in arg:
                 moved.append(arg)
-            elif flag and not arg.startswith("-"):
+            elif flag and not arg.startswith(("-", "/", "./", "../", "~") if flag == "password" else "-"):
                 moved.append(self._keyed(server, flag, arg))
+            elif short := _SHORT.fullmatch(arg):
+                moved.append(short[1] + self._keyed(server, _SHORT_FLAGS[short[1]], short[2]))
             elif assigned := _ASSIGNED.fullmatch(arg):
                 name, sign, value = assigned.groups()
                 moved.append(f"{name}{sign}{self._keyed(server, name.lstrip('-'), value)}")
             else:
                 moved.append(self._inside(server, "arg", arg))
-            flag = arg.lstrip("-") if isinstance(arg, str) and arg.startswith("--") and "=" not in arg else ""
-            flag = flag if names_a_secret(flag) else ""
+            flag = self._flag(arg)
         return moved
+
+    @staticmethod
+    def _flag(arg: Any) -> str:
+        """Name of the secret that the next argument holds; empty when it holds none."""
+        if not isinstance(arg, str) or not arg.startswith("-") or "=" in arg:
+            return ""
+        name = arg.lstrip("-")
+        return _SHORT_FLAGS.get(arg, name if len(name) > 1 and names_a_secret(name) else "")
 
     def _inside(self, server: str, key: str, text: str) -> str:
         """Replace passwords in addresses, and tokens known by their beginning."""
@@ -85,6 +98,17 @@ class SecretFiles:
             return match[0].removesuffix(secret) + self._keep(server, key, secret)
 
         return text if "${" in text else _IN_TEXT.sub(replace, text)
+
+    def _in_query(self, server: str, url: str) -> str:
+        """Replace what parameters hold whose names say that it is a secret."""
+
+        def replace(match: re.Match[str]) -> str:
+            name, value = match["name"], match["value"]
+            if not names_a_secret(name) or _PLAIN_VALUE.fullmatch(value) or "${" in value:
+                return match[0]
+            return match[0].removesuffix(value) + self._keep(server, name, value)
+
+        return _PARAMETER.sub(replace, url)
 
     def _keep(self, server: str, key: str, value: str) -> str:
         # What a file cannot give back unchanged stays where it is; loading warns of it.

@@ -6,7 +6,7 @@ Order of the configuration decides: a later server never takes a name from an ea
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from mcp.shared.uri_template import InvalidUriTemplate, UriTemplate
@@ -69,7 +69,7 @@ class Catalog:
         self._facts_of = facts_of
         self._remembered = remembered
         self._listings: dict[str, Listing] = {}
-        self._checkers: dict[str, ArgumentChecker] = {}
+        self._checkers: dict[tuple[str, str], ArgumentChecker] = {}
         for name, server in self._servers.items():
             known = remembered.load(server) if remembered is not None else None
             if known is not None:
@@ -112,10 +112,6 @@ class Catalog:
         """Definitions under their exposed names, unmasked, in the order of the configuration."""
         return [tool for _, tool in self._index.tools.values()]
 
-    def tool_targets(self) -> list[Target]:
-        """Targets of all tools, same order as `tools`."""
-        return [target for target, _ in self._index.tools.values()]
-
     def prompts(self) -> list[JsonDict]:
         """Definitions under their exposed names, unmasked."""
         return [prompt for _, prompt in self._index.prompts.values()]
@@ -128,7 +124,7 @@ class Catalog:
         """Resource templates, unmasked."""
         return [template for _, _, template in self._index.templates]
 
-    def resolve(self, exposed: str, principal: Principal) -> Target:  # noqa: ARG002 - `ports.Resolve`; offers do not depend on people yet
+    def resolve(self, exposed: str, principal: Principal) -> Target:  # noqa: ARG002 - offers do not depend on people yet
         """Target of a tool, by exact name.
 
         Raises:
@@ -176,10 +172,25 @@ class Catalog:
                 return self._target(CallKind.COMPLETION, server, str(uri), str(uri))
         raise UnknownTargetError("no downstream server offers this prompt or template")
 
-    def schema_of(self, exposed: str) -> JsonDict | None:
-        """Input schema of an exposed tool name; see `ports.SchemaOf`."""
-        found = self._index.tools.get(exposed)
-        return found[0].input_schema if found is not None else None
+    def current(self, target: Target) -> Target | None:
+        """What stands today where `target` was found; None while nothing is known of its server.
+
+        Looked up by server and own name: another guard process may offer it under another name.
+
+        Raises:
+            UnknownTargetError: the server is gone from the configuration, or no longer offers the tool.
+        """
+        server = self._servers.get(target.server)
+        if server is None:
+            raise UnknownTargetError("the downstream server is no longer configured")
+        if target.kind is not CallKind.TOOL:
+            return replace(target, server_identity=server.identity)
+        if target.server not in self._listings:
+            return None
+        for found, _ in self._index.tools.values():
+            if (found.server, found.name) == (target.server, target.name):
+                return found
+        raise UnknownTargetError("the downstream server no longer offers this tool")
 
     def validate_arguments(self, target: Target, arguments: JsonDict) -> None:
         """Check arguments against the input schema of a tool, within a bound of time.
@@ -187,14 +198,35 @@ class Catalog:
         Raises:
             InvalidArgumentsError: names JSON Pointer and keyword, never a value.
         """
-        if target.input_schema is None:
-            return
-        checker = self._checkers.get(target.definition_digest)
-        if checker is None:
+        if target.input_schema is not None:
+            self._checker("in", target, target.input_schema).check(arguments)
+
+    def result_fits(self, target: Target, result: JsonDict, *, relax: Callable[[JsonDict], JsonDict]) -> bool:
+        """Whether a masked result fits the output schema that clients are shown (decisions.md D12).
+
+        Args:
+            target: Of the call.
+            result: A masked result of a tool.
+            relax: `Masker.relax_schema`.
+
+        Returns:
+            False where its structured content is known to break the schema, so that a client would refuse it.
+        """
+        structured = result.get("structuredContent")
+        if target.output_schema is None or structured is None:
+            return True
+        return self._checker("out", target, target.output_schema, relax).fits(structured)
+
+    def _checker(
+        self, side: str, target: Target, schema: JsonDict, relax: Callable[[JsonDict], JsonDict] | None = None
+    ) -> ArgumentChecker:
+        key = (side, target.definition_digest)
+        if key not in self._checkers:
             from mcp_guard.downstream.schemas import ArgumentChecker
 
-            checker = self._checkers[target.definition_digest] = ArgumentChecker(target.input_schema)
-        checker.check(arguments)
+            fits = schema_fits(schema)  # an input schema that is too big is not offered at all
+            self._checkers[key] = ArgumentChecker({} if not fits else relax(schema) if relax else schema)
+        return self._checkers[key]
 
     def _listing(self, server: str) -> Listing:
         return self._listings.get(server, _NOTHING)
@@ -214,7 +246,7 @@ class Catalog:
             for template in listing.templates:
                 self._add_template(index, name, template)
         used = {target.definition_digest for target, _ in index.tools.values()}
-        self._checkers = {key: checker for key, checker in self._checkers.items() if key in used}
+        self._checkers = {key: checker for key, checker in self._checkers.items() if key[1] in used}
         return index
 
     def _add_tool(self, index: _Index, server: ResolvedServer, tool: JsonDict) -> None:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import anyio
+import anyio.lowlevel
 import mcp_types as types
 from mcp import MCPError
-from pydantic import ValidationError
+from pydantic import JsonValue, ValidationError
 
 from mcp_guard.downstream.link import Link
+from mcp_guard.downstream.session import MAX_ITEMS
 from mcp_guard.errors import FaultError
 from mcp_guard.model import JsonDict
 
 MAX_PAGES: Final = 100
 """Pages of one list that are followed; a paginator without an end cannot hang the guard."""
+
+MAX_LIST_BYTES: Final = 16 * 1024 * 1024
+"""Characters of one list as JSON, all pages together."""
 
 _LIST_TIMEOUT_S: Final = 30.0
 
@@ -63,6 +69,7 @@ async def fetch_listing(link: Link) -> Listing:
 
 async def _pages(link: Link, request: Any, key: str) -> tuple[JsonDict, ...]:
     found: list[JsonDict] = []
+    room = MAX_LIST_BYTES
     cursor: str | None = None
     for _ in range(MAX_PAGES):
         params = types.PaginatedRequestParams(cursor=cursor)
@@ -70,13 +77,23 @@ async def _pages(link: Link, request: Any, key: str) -> tuple[JsonDict, ...]:
         if answer.result is None:
             break
         items = answer.result.get(key)
-        if isinstance(items, list):
-            found += [item for item in items if isinstance(item, dict)]
+        for item in items if isinstance(items, list) else ():
+            room -= await _size(item) if room > 0 and len(found) < MAX_ITEMS else room
+            if room <= 0:
+                link.dispatcher.dropped += 1
+            elif isinstance(item, dict):
+                found.append(item)
         following = answer.result.get("nextCursor")
-        if not isinstance(following, str) or following == cursor:
+        if not isinstance(following, str) or following == cursor or room <= 0:
             break
         cursor = following
     return tuple(found)
+
+
+async def _size(item: JsonValue) -> int:
+    """Characters as JSON. Awaits, since a list may have thousands of items."""
+    await anyio.lowlevel.checkpoint()
+    return len(json.dumps(item))
 
 
 async def _learn_headers(link: Link) -> None:

@@ -7,7 +7,7 @@ for all of them (decisions.md D15). One server that fails or is slow never delay
 from __future__ import annotations
 
 import random
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -32,6 +32,9 @@ FIRST_LIST_WAIT_S: Final = 20.0
 
 MAX_PRINCIPALS: Final = 32
 """Principals that may have links at the same time."""
+
+IDLE_S: Final = 1800.0
+"""After so long without a request, the links of a principal are closed; those of the first one stay."""
 
 _FIRST_MODERN: Final = "2026-07-28"
 _FIRST_DELAY_S: Final = 0.5
@@ -61,6 +64,7 @@ class _Entry:
         self.link: Link | None = None
         self.changed = anyio.Event()
         self.refresh = anyio.Event()
+        self.scope = anyio.CancelScope()
         self.failures: deque[float] = deque(maxlen=_BREAKER_FAILURES)
 
     def become(self, state: ServerState, link: Link | None = None) -> None:
@@ -89,6 +93,7 @@ class Pool:
         on_listing: Callable[[str, Listing], None],
         protocols: Mapping[str, str] | None = None,
         first_delay_s: float = _FIRST_DELAY_S,
+        idle_s: float = IDLE_S,
     ) -> None:
         self._servers = dict(servers)
         self._mask_text = mask_text
@@ -96,6 +101,9 @@ class Pool:
         self._on_listing = on_listing
         self._protocols = dict(protocols or {})
         self._first_delay_s = first_delay_s
+        self._idle_s = idle_s
+        self._used: dict[str, float] = {}
+        self._calls: Counter[str] = Counter()
         self._entries: dict[tuple[str, str], _Entry] = {}
         self._roots: ListRoots | None = None
         self._tasks: TaskGroup | None = None
@@ -105,6 +113,7 @@ class Pool:
         """The life of the pool. Leaving the block stops every child."""
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
+            tasks.start_soon(self._end_idle)
             try:
                 yield
             finally:
@@ -128,6 +137,7 @@ class Pool:
         known = {key for _, key in self._entries}
         if principal_key not in known and len(known) >= MAX_PRINCIPALS:
             raise OverloadedError("too many principals have links to downstream servers")
+        self._used[principal_key] = anyio.current_time()
         for name, server in self._servers.items():
             if (name, principal_key) not in self._entries:
                 legacy = bool(self._protocols.get(name)) and self._protocols[name] < _FIRST_MODERN
@@ -137,7 +147,7 @@ class Pool:
     def state(self, server: str) -> ServerState:
         """State of a server: the best one among its links."""
         states = [entry.state for (name, _), entry in self._entries.items() if name == server]
-        order = ("ready", "starting", "failed")
+        order = ("ready", "starting", "failed", "idle")
         return min(states, key=lambda state: order.index(state.status), default=ServerState("idle"))
 
     async def settled(self, timeout_s: float) -> None:
@@ -157,8 +167,14 @@ class Pool:
         """
         permit.use(call.call_id)
         request = build_request(call, arguments, execution_id)
-        link = await self._ready_link(call.target.server, call.principal.key)
-        return await link.request(request, timeout_s=link.server.call_timeout_s, progress=progress)
+        key = call.principal.key
+        self._calls[key] += 1
+        try:
+            link = await self._ready_link(call.target.server, key)
+            return await link.request(request, timeout_s=link.server.call_timeout_s, progress=progress)
+        finally:
+            self._calls[key] -= 1
+            self._used[key] = anyio.current_time()
 
     async def _ready_link(self, server: str, principal_key: str) -> Link:
         if server not in self._servers:
@@ -174,6 +190,10 @@ class Pool:
         return entry.link
 
     async def _supervise(self, entry: _Entry) -> None:
+        with entry.scope:
+            await self._keep_alive(entry)
+
+    async def _keep_alive(self, entry: _Entry) -> None:
         attempt = 0
         while True:
             started = anyio.current_time()
@@ -184,6 +204,18 @@ class Pool:
             await anyio.sleep(self._delay(entry, attempt))
             attempt += 1
             entry.become(ServerState("starting", reason))
+
+    async def _end_idle(self) -> None:
+        """Close what nobody uses any more: each person of a shared guard has a child of each server."""
+        while True:
+            await anyio.sleep(self._idle_s / 10)
+            since = anyio.current_time() - self._idle_s
+            for key in [key for key, used in list(self._used.items())[1:] if used < since and not self._calls[key]]:
+                del self._used[key], self._calls[key]
+                for at in [at for at in self._entries if at[1] == key]:
+                    entry = self._entries.pop(at)
+                    entry.become(ServerState("idle"))
+                    entry.scope.cancel()
 
     async def _live(self, entry: _Entry) -> str:
         """One life of a link; returns why it ended."""
@@ -227,7 +259,9 @@ class Pool:
     async def _list(self, entry: _Entry, link: Link) -> None:
         listing = await fetch_listing(link)
         if link.dispatcher.dropped:
-            self._log(f"{entry.server.name}: {link.dispatcher.dropped} invalid list items dropped")
+            self._log(
+                f"{entry.server.name}: {link.dispatcher.dropped} list items dropped: invalid, or beyond the limits"
+            )
             link.dispatcher.dropped = 0
         self._on_listing(entry.server.name, listing)
         entry.become(ServerState("ready", protocol=listing.protocol, tools=len(listing.tools)), link)

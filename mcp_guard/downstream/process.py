@@ -10,8 +10,9 @@ import contextlib
 import hashlib
 import os
 import shutil
+import sys
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import cast
 
 import anyio
@@ -45,21 +46,46 @@ _NOT_INHERITED = frozenset({
     "PERL5OPT", "PERL5LIB", "RUBYOPT", "RUBYLIB",
     "JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "JDK_JAVA_OPTIONS", "DOTNET_STARTUP_HOOKS",
 })  # fmt: skip
+ESSENTIAL = frozenset(
+    {"HOME", "LOGNAME", "PATH", "SHELL", "TERM", "USER"}
+    if sys.platform != "win32"
+    else {
+        "APPDATA", "COMSPEC", "HOMEDRIVE", "HOMEPATH", "LOCALAPPDATA", "PATH", "PATHEXT", "PROCESSOR_ARCHITECTURE",
+        "PROGRAMFILES", "SYSTEMDRIVE", "SYSTEMROOT", "TEMP", "TMP", "USERNAME", "USERPROFILE", "WINDIR",
+    }
+)  # fmt: skip
+"""Variables that programs need to run at all."""
+
 _NOT_INHERITED_PREFIXES = ("DYLD_", "MCP_GUARD_")
 
 Log = Callable[[str], None]
 """Takes one line of already masked or constant text."""
 
 
-def child_env(inherited: Mapping[str, str], extra: Mapping[str, str]) -> dict[str, str]:
-    """Environment of a child in personal mode: inherited, less loader variables and the guard's own, plus `extra`.
+def child_env(
+    inherited: Mapping[str, str],
+    extra: Mapping[str, str],
+    *,
+    withheld: Collection[str] = (),
+    minimal: bool = False,
+) -> dict[str, str]:
+    """Environment of a child: inherited, less loader variables, the guard's own and those `withheld`, plus `extra`.
+
+    Args:
+        inherited: Of the guard.
+        extra: From the configuration.
+        withheld: Names of variables that belong to other servers.
+        minimal: Team mode: inherit only what every program needs.
 
     Source: decisions.md D29.
     """
     kept = {
         name: value
         for name, value in inherited.items()
-        if name not in _NOT_INHERITED and not name.startswith(_NOT_INHERITED_PREFIXES)
+        if name not in _NOT_INHERITED
+        and not name.startswith(_NOT_INHERITED_PREFIXES)
+        and name not in withheld
+        and (not minimal or name.upper() in ESSENTIAL)
     }
     return {**kept, **extra}
 
@@ -178,7 +204,7 @@ class ChildProcess:
         Raises:
             DownstreamUnavailableError: it cannot be started; the message says why.
         """
-        env = child_env(os.environ, server.env)
+        env = child_env(os.environ, server.env, withheld=server.withheld, minimal=not server.inherit)
         argv = [_program(server, env), *server.command[1:]]
         keeper = StderrKeeper(server.name, mask_text, log)
         protocol = _ChildProtocol(server.name, keeper, log)

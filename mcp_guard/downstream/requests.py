@@ -28,7 +28,8 @@ def forwarded_meta(meta: JsonDict, execution_id: str) -> JsonDict:
 def build_request(call: Call, arguments: RawArguments, execution_id: str) -> types.ClientRequest:
     """The request of a call, with exactly these arguments.
 
-    A completion's arguments are the `ref`, `argument` and `context` members of its parameters.
+    The arguments of a resource are its `uri`, those of a completion the `ref`, `argument` and `context` members of
+    its parameters. Both go out as they were decided on and recorded; the names in the call only say where to.
 
     Raises:
         InvalidArgumentsError: the arguments do not have the shape of the method; no value is in the message.
@@ -41,7 +42,9 @@ def build_request(call: Call, arguments: RawArguments, execution_id: str) -> typ
                 {"params": {"name": name, "arguments": arguments.value, "_meta": meta}}
             )
         if call.target.kind is CallKind.RESOURCE:
-            return types.ReadResourceRequest.model_validate({"params": {"uri": name, "_meta": meta}})
+            return types.ReadResourceRequest.model_validate(
+                {"params": {"uri": arguments.value.get("uri"), "_meta": meta}}
+            )
         if call.target.kind is CallKind.PROMPT:
             return types.GetPromptRequest.model_validate(
                 {"params": {"name": name, "arguments": arguments.value, "_meta": meta}}
@@ -53,7 +56,5 @@ def build_request(call: Call, arguments: RawArguments, execution_id: str) -> typ
 
 
 def _own_ref(ref: JsonValue, name: str) -> JsonValue:
-    """A completion's reference under the downstream's own name."""
-    if not isinstance(ref, dict):
-        return ref
-    return {**ref, "name" if ref.get("type") == "ref/prompt" else "uri": name}
+    """A completion's reference; a prompt's under the downstream's own name."""
+    return {**ref, "name": name} if isinstance(ref, dict) and ref.get("type") == "ref/prompt" else ref

@@ -14,12 +14,17 @@ class ResolvedServer:
 
     name: str
     identity: str
-    """Digest over command or URL; a catalogue of another identity is not used."""
+    """Keyed digest over what the configuration says of it (`parts.resolve_servers`). A catalogue of another identity
+    is not used, and no approval for another one runs."""
     command: tuple[str, ...] = ()
     """Program and arguments of a local stdio server; empty for a remote one."""
     url: str | None = None
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Added to the inherited environment."""
+    inherit: bool = True
+    """Whether a child gets the guard's environment (decisions.md D29), or only the few names every program needs."""
+    withheld: frozenset[str] = frozenset()
+    """Names of variables that a child does not inherit: the configuration reads them for other servers."""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     cwd: Path | None = None
     """None: the folder that the host gave to the guard."""

@@ -6,6 +6,7 @@ import itertools
 from contextvars import ContextVar
 from typing import Any, Final
 
+import anyio.lowlevel
 import mcp_types as types
 from mcp import MCPError
 from mcp.client.session import ClientSession
@@ -27,6 +28,12 @@ _LISTS: Final = {
     "resources/templates/list": "resourceTemplates",
     "prompts/list": "prompts",
 }
+MAX_ITEMS: Final = 5_000
+"""Items of one list; what follows is not offered."""
+_STEP: Final = 64
+"""Items that are judged in one go; then other calls have their turn."""
+_MAX_MEMBERS: Final = 64
+"""Members of a result besides its list; one with more is judged as a whole."""
 _FIRST_ID: Final = 1 << 20
 """Above the ids that the SDK counts itself."""
 
@@ -49,7 +56,7 @@ class LinkDispatcher(JSONRPCDispatcher[TransportContext]):
     version = "2025-11-25"
     """Negotiated protocol revision."""
     dropped = 0
-    """Items of lists that did not fit the protocol."""
+    """Items of lists that did not fit the protocol or the limits."""
 
     _ids = itertools.count(_FIRST_ID)
 
@@ -63,13 +70,19 @@ class LinkDispatcher(JSONRPCDispatcher[TransportContext]):
             opts = {**(opts or {}), "request_id": mark.request_id}
         raw = await super().send_raw_request(method, params, opts, **kwargs)
         key = _LISTS.get(method)
-        return raw if key is None else self._sift(method, key, raw)
+        return raw if key is None else await self._sift(method, key, raw)
 
-    def _sift(self, method: str, key: str, raw: dict[str, Any]) -> dict[str, Any]:
+    async def _sift(self, method: str, key: str, raw: dict[str, Any]) -> dict[str, Any]:
         items = raw.get(key)
-        if _fits(method, self.version, raw) or not isinstance(items, list):
+        if not isinstance(items, list) or len(raw) > _MAX_MEMBERS:
             return raw
-        kept = [item for item in items if _fits(method, self.version, {**raw, key: [item]})]
+        kept: list[Any] = []
+        for start in range(0, min(len(items), MAX_ITEMS), _STEP):
+            part = items[start : min(start + _STEP, MAX_ITEMS)]
+            if not _fits(method, self.version, {**raw, key: part}):
+                part = [item for item in part if _fits(method, self.version, {**raw, key: [item]})]
+            kept += part
+            await anyio.lowlevel.checkpoint()
         self.dropped += len(items) - len(kept)
         return {**raw, key: kept}
 

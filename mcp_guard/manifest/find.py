@@ -16,7 +16,7 @@ import mcp_guard
 from mcp_guard.canon import digest
 from mcp_guard.config.document import read_document
 from mcp_guard.config.explain_errors import findings_of
-from mcp_guard.config.problems import Finding, Problem, config_error, fail, spell
+from mcp_guard.config.problems import Finding, Problem, fail, spell
 from mcp_guard.config.schema import GuardConfig, ServerConfig
 from mcp_guard.manifest.model import ToolManifest
 from mcp_guard.manifest.package import package_urls
@@ -188,15 +188,3 @@ def _parse(path: Path) -> ToolManifest | tuple[Problem, ...]:
             if not problems:
                 return manifest
     return tuple(problems)
-
-
-def load_manifest(path: Path) -> ToolManifest:
-    """Read one manifest file.
-
-    Raises:
-        ConfigError: lists every problem with its line.
-    """
-    result = _parse(path)
-    if isinstance(result, ToolManifest):
-        return result
-    raise config_error(result)

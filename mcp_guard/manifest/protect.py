@@ -26,6 +26,16 @@ _MAX_CANDIDATES = 20_000
 """Spellings that are resolved for one call; above that the call counts as leading inside (fail closed)."""
 _WORDS = re.compile(r"""[\s"'`=:,;|<>()\[\]{}&]+""")
 """What separates paths in a command line."""
+_CHANGES_FOLDER = frozenset({"cd", "pushd", "chdir", "-C"})
+_MAX_TEXT = 64 * _MAX_PATH
+"""Characters of a text whose words are looked at."""
+_MAX_DECODED = 8
+_MAX_JOINED = 64
+"""Texts of one object that are tried together."""
+_UP = r"(?:/+(?:\.|[^/.][^/]*/+\.\.))*"
+_PROCESS = re.compile(rf"/proc{_UP}/+(?:self|thread-self|\d+){_UP}(?:/+task/+\d+{_UP})?/+(?P<link>cwd|root)(?=/|$)")
+_QUOTES = str.maketrans("", "", "'\"\\")
+_TOPS = frozenset({"/", ""})
 _DRIVE = re.compile(r"/[A-Za-z]:/")
 
 
@@ -56,40 +66,68 @@ class OwnFiles:
             server: Name in guard.yaml; relative paths are read against its working directory.
             value: Arguments, or a resource's URI.
         """
-        inside = self._inside
         cwd = self._cwds.get(server) or Path.cwd()
-        seen: set[str] = set()
+        seen: dict[str, bool] = {}
         for text in _texts(value):
-            if len(text) > _MAX_PATH and inside.spelled_in(text):
+            if len(text) > _MAX_PATH and self._inside.spelled_in(text):
                 return True
-            for spelling in self._spellings(text):
-                if spelling in seen:
-                    continue
-                seen.add(spelling)
-                if len(seen) > _MAX_CANDIDATES or inside.holds(cwd / spelling):
-                    return True
-        return False
+            if any(self._leads_inside(cwd, spelling, seen) for spelling in self._spellings(text)):
+                return True
+        return any(self._leads_inside(cwd, joined, seen) for joined in self._joined(value, seen))
+
+    def _leads_inside(self, cwd: Path, spelling: str, seen: dict[str, bool]) -> bool:
+        """Look at a path once; `seen` then tells whether a protected place lies below it."""
+        if spelling in seen:
+            return False
+        if len(seen) >= _MAX_CANDIDATES:
+            return True
+        inside, seen[spelling] = self._inside.look(os.path.join(cwd, _of_process(spelling, cwd)))  # noqa: PTH118 - pathlib is slower
+        return inside
+
+    def _joined(self, value: JsonValue, seen: Mapping[str, bool]) -> Iterator[str]:
+        """A folder above a protected place in one argument, with what stands in another one."""
+        for texts in _neighbours(value):
+            paths = list(dict.fromkeys(self._plain(text) for text in texts))
+            for folder in [path for path in paths if seen.get(path)]:
+                yield from (f"{folder}/{path}" for path in paths if path is not folder)
+
+    def _plain(self, text: str) -> str:
+        path = _decoded(text)[-1].partition("\0")[0]
+        return self._expand(_of_file_url(path) if path[:5].lower() == "file:" else path)
 
     def _spellings(self, text: str) -> Iterator[str]:
         if len(text) <= _MAX_PATH:
             yield from self._paths(text)
         # Inside longer text (a command line) only what looks like a path: every word would be a lookup.
-        for word in dict.fromkeys(_WORDS.split(text[: 64 * _MAX_PATH])):
-            if word != text and len(word) <= _MAX_PATH and any(c in word for c in "/\\~$%"):
+        yield from self._of_words(text, _WORDS.split(text[:_MAX_TEXT]))
+        if len(text) <= _MAX_PATH and any(c in text for c in "'\"\\"):
+            bare = text.translate(_QUOTES)  # as a shell reads it
+            yield from self._of_words(text, [bare, *_WORDS.split(bare)])
+
+    def _of_words(self, text: str, words: list[str]) -> Iterator[str]:
+        folder, left = "", 0
+        for before, word in zip(["", *words], words, strict=False):
+            if before in _CHANGES_FOLDER:
+                folder, left = word, _MAX_JOINED
+            if word == text or not 0 < len(word) <= _MAX_PATH:
+                continue
+            if folder and left > 0:
+                left -= 1
+                yield from self._paths(f"{folder}/{word}")
+            if any(c in word for c in "/\\~$%"):
                 yield from self._paths(word)
 
     def _paths(self, text: str) -> Iterator[str]:
-        once = unquote(text)
-        for form in dict.fromkeys((text, once, unquote(once))):
+        for form in _decoded(text):
             path = form.partition("\0")[0]
-            if path.lower().startswith("file:"):
+            if path[:5].lower() == "file:":
                 path = _of_file_url(path)
-            if not path or "://" in path:
-                continue
-            path = self._expand(path)
-            yield path
-            if "\\" in path:
-                yield path.replace("\\", "/")
+            for start in (path, path[1:]) if path[:1] == "@" else (path,):
+                if start:
+                    expanded = self._expand(start)
+                    yield expanded
+                    if "\\" in expanded:
+                        yield expanded.replace("\\", "/")
 
     def _expand(self, path: str) -> str:
         if path == "~" or path.startswith(("~/", "~\\")):
@@ -106,27 +144,42 @@ class _Inside:
 
     def __init__(self, protected: Sequence[Path]) -> None:
         self._roots = {_fold(text) for path in protected for text in (str(path), os.path.realpath(path))}
+        self._above = {"/".join(root.split("/")[:n]) for root in self._roots for n in range(1, root.count("/") + 1)}
         self._files = {identity for path in protected if (identity := _identity(path)) is not None}
 
-    def holds(self, path: Path) -> bool:
+    def look(self, path: str) -> tuple[bool, bool]:
+        """Whether a path leads inside, and whether a protected place lies below it."""
         try:
             real = os.path.realpath(path)
         except (OSError, ValueError):
-            return False  # no system call can open it either
+            return False, False  # no system call can open it either
         folded = _fold(real)
         if any(folded == root or folded.startswith(root + "/") for root in self._roots):
-            return True
-        return _identity(Path(real)) in self._files if self._files else False
+            return True, False
+        if folded in self._above:
+            return False, True
+        return bool(self._files) and self._shares_identity(real), False
+
+    def _shares_identity(self, real: str) -> bool:
+        """Whether it or a folder around it is a protected one under another name: moved, bound, or linked hard."""
+        while real not in _TOPS:
+            if _identity(real) in self._files:
+                return True
+            parent = os.path.dirname(real)  # noqa: PTH120 - as text: this runs for each path of each call
+            if parent == real:
+                return False
+            real = parent
+        return False
 
     def spelled_in(self, text: str) -> bool:
         folded = _fold(text)
         return any(root in folded for root in self._roots)
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def _identity(path: Path | str) -> tuple[int, int] | None:
     """Device and inode, which a hard link or a bind mount shares."""
     try:
-        found = path.stat()
+        found = os.stat(path)  # noqa: PTH116 - as text: this runs for each path of each call
     except (OSError, ValueError):
         return None
     return (found.st_dev, found.st_ino) if found.st_ino else None
@@ -142,6 +195,43 @@ def _of_file_url(url: str) -> str:
     if rest.startswith("//"):
         rest = "/" + rest[2:].partition("/")[2]  # the host is empty, localhost, or not ours to tell
     return rest[1:] if _DRIVE.match(rest) else rest
+
+
+def _of_process(path: str, cwd: Path) -> str:
+    """A path through the links of a process, whichever it is, as the server would follow them from its own folder."""
+    for _ in range(_MAX_DECODED):
+        found = _PROCESS.search(path) if "proc" in path else None
+        if found is None:
+            break
+        path = (str(cwd) if found["link"] == "cwd" else "") + path[found.end() :]
+    return path or "/"
+
+
+def _decoded(text: str) -> list[str]:
+    """The text, and what percent-decoding makes of it, again and again."""
+    forms = [text]
+    while "%" in forms[-1] and len(forms) <= _MAX_DECODED:
+        once = unquote(forms[-1])
+        if once == forms[-1]:
+            break
+        forms.append(once)
+    return forms
+
+
+def _neighbours(value: JsonValue) -> Iterator[list[str]]:
+    """For each object with several members: the short texts in it, also in lists of it. A bounded number of each."""
+    pending: list[JsonValue] = [value]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, list):
+            pending += item
+        elif isinstance(item, dict):
+            pending += item.values()
+            if len(item) > 1:
+                texts = [text for part in item.values() for text in (part if isinstance(part, list) else [part])]
+                yield [t for t in texts if isinstance(t, str) and 0 < len(t) <= _MAX_PATH and "\n" not in t][
+                    :_MAX_JOINED
+                ]
 
 
 def _texts(value: JsonValue) -> Iterator[str]:

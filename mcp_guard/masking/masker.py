@@ -19,7 +19,7 @@ from mcp_guard.config.schema import MaskingConfig
 from mcp_guard.errors import MaskingError
 from mcp_guard.masking.apply import examine
 from mcp_guard.masking.arguments import derive
-from mcp_guard.masking.definitions import mask_definition, relax_schema
+from mcp_guard.masking.definitions import CannotHideError, DefinitionMasker, relax_schema
 from mcp_guard.masking.placeholders import Tagger, find_tokens
 from mcp_guard.masking.replace import Replacer, Verb, exact_values
 from mcp_guard.masking.rules import SECRET, SECRET_TYPES
@@ -34,6 +34,8 @@ MAX_LINE = 256 * 1024
 """Characters of one text for logs, progress or a definition; `text` does not yield, so more is not looked at."""
 _TAGGERS = 256
 """Scopes whose derived keys are kept."""
+_NAMES = 4096
+"""Names of definitions whose judgement is kept."""
 _UNMASKABLE = MaskedText("[MASKED:error]")
 
 
@@ -56,6 +58,11 @@ class Masker:
             from mcp_guard.masking.scrub import load_detectors
 
             self._extra += load_detectors(config.detectors)
+
+        # Cached: definitions repeat a few names.
+        self._definitions = DefinitionMasker(
+            self._part, shown=lru_cache(maxsize=_NAMES)(self._shown), shown_uri=self._shown_uri
+        )
 
     def __repr__(self) -> str:
         return "Masker(…)"
@@ -116,12 +123,32 @@ class Masker:
         return f"[mcp-guard] masked {counts.total()}: {kinds}{kept}. Off: {off}"
 
     def definition(self, value: JsonDict) -> JsonDict:
-        """Mask the strings of a tool, prompt or resource definition irreversibly; names and schemas keep working.
+        """Mask a tool, prompt or resource definition irreversibly; names, addresses and schemas keep working.
 
         Raises:
-            MaskingError: the engine failed.
+            MaskingError: a name or address that must stay as it is holds something to be masked, or the engine failed.
+                The definition must not be shown then.
         """
-        return mask_definition(value, self.text)
+        try:
+            return self._definitions.definition(value)
+        except CannotHideError:
+            raise MaskingError("a definition holds in a name what must not be shown; it is not offered") from None
+        except Exception:  # noqa: BLE001 - whatever broke, nothing unmasked is shown (F18)
+            raise MaskingError("a definition could not be masked; it is not offered") from None
+
+    def _part(self, value: JsonValue) -> JsonValue:
+        """A part of a definition, masked irreversibly. A text that is too long for one go is replaced."""
+        if isinstance(value, str):
+            return str(self.text(value))
+        if text_size(value, limit=MAX_LINE, mcp=False) > MAX_LINE:
+            return str(_UNMASKABLE)
+        return _run(self._replacer("", "", "remove", "remove"), value, mcp=False).json.value
+
+    def _shown(self, text: str) -> bool:
+        return self.text(text) == text
+
+    def _shown_uri(self, uri: str) -> bool:
+        return len(uri) <= MAX_LINE and _run(self._replacer("", "", "remove", "off"), uri).json.value == uri
 
     def relax_schema(self, schema: JsonDict) -> JsonDict:
         """The output schema that a client is shown, so that placeholders fit it (decisions.md D12)."""
@@ -131,14 +158,14 @@ class Masker:
         return Replacer(self._tagger, scope, server, secrets=secrets, pii=pii, allowed=self._allowed, extra=self._extra)
 
 
-def _steps(replacer: Replacer, value: JsonValue, made: list[JsonValue]) -> Iterator[None]:
-    found = leaves(value)
+def _steps(replacer: Replacer, value: JsonValue, made: list[JsonValue], *, mcp: bool = True) -> Iterator[None]:
+    found = leaves(value, mcp=mcp)
     yield from examine(flat(found), replacer.apply, replacer.extra)
     made.append(rebuild(value, found) if replacer.replaced else value)
 
 
-def _run(replacer: Replacer, value: JsonValue) -> Masked:
+def _run(replacer: Replacer, value: JsonValue, *, mcp: bool = True) -> Masked:
     made: list[JsonValue] = []
-    for _ in _steps(replacer, value, made):
+    for _ in _steps(replacer, value, made, mcp=mcp):
         pass
     return replacer.masked(made[0])

@@ -27,6 +27,8 @@ _COLUMN_KEYS = ("columns", "fields", "header", "headers")
 _ROW_KEYS = frozenset({"rows", "data", "values"})
 _RAW_PARTS = frozenset({"structuredContent", "_meta"})
 _MEDIA = {"image": ("image/",), "audio": ("audio/",)}
+_TEXTUAL = ("+xml", "+json", "/xml", "/json", "/javascript", "/yaml", "/x-yaml", "/svg")
+"""Ends of media types that are text, whatever stands before."""
 _BINARY = ("image/", "audio/", "video/")
 
 
@@ -163,9 +165,11 @@ class _Walk:
             leaf = Leaf(item, pointer=pointer)
             leaf.role = "uri"
             return leaf
-        if passes_unread(key, item, dict(pairs)):
+        block = dict(pairs)
+        if passes_unread(key, item, block):
             return Leaf("", pointer=pointer)
-        plain = _decoded(item) if key == "blob" else None
+        encoded = key == "blob" or (block.get("type") in _MEDIA and _kind(block).endswith(_TEXTUAL))
+        plain = _decoded(item) if encoded else None
         leaf = self._text(item if plain is None else plain, None, key, pointer)
         leaf.blob = plain is not None
         return leaf
@@ -198,14 +202,18 @@ def passes_unread(key: str, data: object, block: dict[str, Any]) -> bool:
 
     Text that only claims to be so is read like any text, and so is a blob that decodes to text.
     """
-    mime = block.get("mimeType")
-    if not isinstance(data, str) or not isinstance(mime, str | None):
+    kind = _kind(block)
+    if not isinstance(data, str) or kind.endswith(_TEXTUAL) or not _is_base64(data):
         return False
     if key == "data":
-        return bool(mime) and str(mime).startswith(_MEDIA.get(str(block.get("type")), ())) and _is_base64(data)
-    if key != "blob" or not _is_base64(data):
-        return False
-    return (mime or "").startswith(_BINARY) or _decoded(data) is None
+        return bool(kind) and kind.startswith(_MEDIA.get(str(block.get("type")), ()))
+    return key == "blob" and (kind.startswith(_BINARY) or _decoded(data) is None)
+
+
+def _kind(block: dict[str, Any]) -> str:
+    """Media type without parameters, empty where there is none. A type that is no string is read as text."""
+    mime = block.get("mimeType")
+    return "text/xml" if not isinstance(mime, str | None) else (mime or "").partition(";")[0].strip().lower()
 
 
 def _is_base64(data: str) -> bool:

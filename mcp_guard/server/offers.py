@@ -7,13 +7,19 @@ from collections.abc import Callable
 from typing import Protocol
 
 import anyio
+import anyio.lowlevel
+import structlog
 
 from mcp_guard.downstream.catalog import Catalog
 from mcp_guard.downstream.listing import Listing
 from mcp_guard.downstream.pool import FIRST_LIST_WAIT_S, LIST_WAIT_S, Pool
-from mcp_guard.errors import UnknownTargetError
+from mcp_guard.errors import MaskingError, UnknownTargetError
 from mcp_guard.model import CallKind, JsonDict, MaskedText, Principal, Target
 
+_log = structlog.get_logger(__name__)
+
+_STEP = 16
+"""Definitions that are masked before other calls get their turn."""
 _FIRST_START_WAIT_S = 30.0
 """How long a call to an unknown name waits for servers that are still starting, in seconds."""
 
@@ -22,7 +28,11 @@ class DefinitionMasker(Protocol):
     """What listing needs of the masking engine."""
 
     def definition(self, value: JsonDict) -> JsonDict:
-        """Mask the strings of a definition irreversibly; names and schema keys stay."""
+        """Mask the strings of a definition irreversibly; names and schema keys stay.
+
+        Raises:
+            MaskingError: a name holds what must not be shown; the definition is not offered.
+        """
         ...
 
     def relax_schema(self, output_schema: JsonDict) -> JsonDict:
@@ -45,12 +55,14 @@ class Offers:
         self._masker = masker
         self._on_change = on_change
         self._masked: dict[str, list[JsonDict]] = {}
+        self._generation = 0
         self._updated = anyio.Event()
 
     def update(self, server: str, listing: Listing) -> None:
         """Take over what a server offers now, and tell clients when it differs from before."""
         if self._catalog.update(server, listing):
             self._masked.clear()
+            self._generation += 1
             self._on_change()
         self._updated.set()
         self._updated = anyio.Event()
@@ -94,8 +106,22 @@ class Offers:
                 "resources": self._catalog.resources,
                 "resourceTemplates": self._catalog.templates,
             }[key]()
-            self._masked[key] = [self._shown(definition) for definition in raw]
+            return await self._mask_all(key, raw)
         return self._masked[key]
+
+    async def _mask_all(self, key: str, raw: list[JsonDict]) -> list[JsonDict]:
+        generation, shown = self._generation, []
+        for index, definition in enumerate(raw):
+            try:
+                shown.append(self._shown(definition))
+            except MaskingError:
+                # Something in a name: masked it could not be called, and unmasked it must not be shown.
+                _log.warning("definition_withheld", kind=key)
+            if index % _STEP == 0:
+                await anyio.lowlevel.checkpoint()
+        if generation == self._generation:
+            self._masked[key] = shown
+        return shown
 
     def instructions(self) -> str:
         """The guard's own instructions, and those of the servers from the last run, masked."""
@@ -132,7 +158,7 @@ class Offers:
 
 
 _OWN_INSTRUCTIONS = (
-    "mcp-guard stands in front of these tools. Values like [EMAIL_k3f9q2m7xa] are placeholders: pass them on "
+    "mcp-guard stands in front of these tools. Values like [EMAIL_k3f7q2m5xa] are placeholders: pass them on "
     "unchanged, and the guard puts the real value back where that is allowed. A call that needs approval answers "
     "with a ticket: wait for it with guard_approval_wait, and do not look for another way to do the same."
 )

@@ -16,7 +16,7 @@ from mcp_guard.approval.eligibility import Mode, Reviewer
 from mcp_guard.approval.holders import Holders
 from mcp_guard.approval.review import ApprovalReview
 from mcp_guard.approval.store import DOMAIN, ApprovalStore
-from mcp_guard.clock import Clock, FakeClock, RandomIds
+from mcp_guard.clock import Clock, RandomIds
 from mcp_guard.keystore import KeyStore
 from mcp_guard.model import (
     Answer,
@@ -43,6 +43,7 @@ from mcp_guard.model import (
 from mcp_guard.permit import Permit
 from mcp_guard.ports import ApprovedRun
 from mcp_guard.storage.sqlite import Database
+from tests.fakes import FakeClock
 
 ALICE = Principal("os", "alice")
 BOB = Reviewer("bob", Assurance.A2, "cli")
@@ -117,6 +118,9 @@ class Audit:
         self.records.append(record)
         return RECEIPT
 
+    async def has_forwarded(self, call_id: str) -> bool:
+        return any(record.type == "call.forwarded" and record.call_id == call_id for record in self.records)
+
     def types(self) -> list[str]:
         return [record.type for record in self.records]
 
@@ -173,7 +177,7 @@ class Bench:
             mask=MaskedText,
             settings=settings,
         )
-        self.review = ApprovalReview(self.store, self.keys, ids, mode=self.mode, mask=MaskedText)
+        self.review = ApprovalReview(self.store, self.keys, ids, mask=MaskedText)
         try:
             yield
         finally:

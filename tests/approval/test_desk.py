@@ -8,7 +8,6 @@ from pathlib import Path
 import anyio
 import pytest
 
-from mcp_guard.clock import FakeClock
 from mcp_guard.errors import (
     ApprovalDeniedError,
     ApprovalExpiredError,
@@ -18,6 +17,7 @@ from mcp_guard.errors import (
 )
 from mcp_guard.model import Answer, AskClient, Principal, Prompt, PromptAnswer, Risk, Suspended
 from tests.approval.bench import ALICE, BOB, LOCAL_ALICE, SECRET, Bench, TestFront, call_of, decision_of, eventually
+from tests.fakes import FakeClock
 
 
 def yes(prompt: Prompt) -> PromptAnswer:
@@ -245,7 +245,7 @@ async def test_what_nobody_could_approve_is_refused_at_once(tmp_path: Path) -> N
         with pytest.raises(NoEligibleReviewerError):
             await bench.ask(call_of(), TestFront(can_prompt=True, answer=yes), critical)
         rows = await bench.store.requests()
-        await bench.review.reviewers.add("bob")
+        await bench.review.reviewers.add("bob", by="test")
         front = TestFront(can_prompt=True, answer=yes)
         ticket = await bench.ask(call_of(), front, critical)
     assert rows == []
@@ -256,7 +256,7 @@ async def test_what_nobody_could_approve_is_refused_at_once(tmp_path: Path) -> N
 async def test_in_team_mode_the_requester_is_not_asked_and_another_decides(tmp_path: Path) -> None:
     """decisions.md D25."""
     async with Bench(tmp_path, mode="team").guard() as bench:
-        await bench.review.reviewers.add("bob")
+        await bench.review.reviewers.add("bob", by="test")
         front = TestFront(can_prompt=True, answer=yes)
         ticket = await bench.ask(call_of(), front)
         assert isinstance(ticket, Suspended)

@@ -9,7 +9,6 @@ from pathlib import Path
 import anyio
 import pytest
 
-from mcp_guard.clock import FakeClock
 from mcp_guard.errors import (
     AlreadyDecidedError,
     ApprovalExpiredError,
@@ -24,6 +23,7 @@ from mcp_guard.errors import (
 from mcp_guard.model import Answer, Assurance, Decision, Effect, Suspended
 from mcp_guard.system import FileLock
 from tests.approval.bench import ALICE, LOCAL_ALICE, SECRET, Bench, call_of, decision_of
+from tests.fakes import FakeClock
 
 
 async def ticket(bench: Bench) -> str:
@@ -86,16 +86,91 @@ async def test_an_approval_of_something_else_executes_nothing(tmp_path: Path, fo
     assert bench.effects == []
 
 
-async def test_a_used_approval_set_back_by_hand_executes_nothing_more(tmp_path: Path) -> None:
-    """I1: a signed decision counts once."""
+@pytest.mark.parametrize("forget", ["", "T14", "T13 T14 T16"])
+async def test_a_used_approval_set_back_by_hand_executes_nothing_more(tmp_path: Path, forget: str) -> None:
+    """I1: a signed decision counts once, also where the events of its use are gone."""
     async with Bench(tmp_path).guard() as bench:
         approval_id = await approved(bench)
         await bench.until(approval_id, "completed")
+        for transition in forget.split():
+            await bench.sql(
+                "DELETE FROM outbox WHERE event IN (SELECT seq FROM event WHERE transition = ?)", transition
+            )
+            await bench.sql("DELETE FROM event WHERE transition = ?", transition)
         await bench.sql(
             "UPDATE approval SET state = 'approved', sent = 0, version = version + 1 WHERE id = ?", approval_id
         )
         await bench.until(approval_id, "invalidated")
     assert len(bench.effects) == 1
+
+
+async def test_a_used_approval_is_not_sent_even_when_it_was_claimed(tmp_path: Path) -> None:
+    """I1: the witness is taken between T14 and the first byte, by whoever is first."""
+    bench = Bench(tmp_path)
+    async with bench.guard():
+        approval_id = await ticket(bench)
+        bench.before_send = lambda: (tmp_path / "used" / approval_id).mkdir(parents=True)  # somebody else was first
+        await bench.review.decide(approval_id, "approve", LOCAL_ALICE)
+        await bench.until(approval_id, "failed")
+    assert bench.effects == []
+
+
+async def test_an_approval_of_a_personal_guard_is_void_under_a_team_guard(tmp_path: Path) -> None:
+    """S9, S10: what was confirmed by the requester's side is not separation of duties."""
+    async with Bench(tmp_path).guard(background=False) as personal:
+        approval_id = await approved(personal)
+    async with Bench(tmp_path, mode="team").guard() as team:
+        await team.until(approval_id, "invalidated")
+    assert team.effects == []
+
+
+async def test_a_call_attaches_to_no_request_of_another_mode(tmp_path: Path) -> None:
+    """S9."""
+    async with Bench(tmp_path).guard(background=False) as personal:
+        old = await ticket(personal)
+    async with Bench(tmp_path, mode="team").guard(background=False) as team:
+        await team.review.reviewers.add("bob", by="test")
+        new = await ticket(team)
+        states = await team.state(old), await team.state(new)
+        request = await team.store.get(new)
+    assert states == ("invalidated", "pending")
+    assert request is not None
+    assert request.min_assurance is Assurance.A2
+
+
+async def test_an_outcome_goes_to_no_other_call(tmp_path: Path) -> None:
+    """S7: the look-up follows from the sealed request, not from its column."""
+    async with Bench(tmp_path).guard() as bench:
+        done = await approved(bench)
+        await bench.until(done, "completed")
+        other = await bench.ask(call_of({"table": "other"}))
+        assert isinstance(other, Suspended)
+        await bench.review.cancel(other.approval_id, LOCAL_ALICE)
+        swap = "UPDATE approval SET delivered = 0, lookup = (SELECT lookup FROM approval WHERE id = ?) WHERE id = ?"
+        await bench.sql(swap, other.approval_id, done)
+        await bench.sql("DELETE FROM outbox WHERE approval = ?", other.approval_id)
+        for table in ("event", "decision"):
+            await bench.sql(f"DELETE FROM {table} WHERE approval = ?", other.approval_id)  # noqa: S608 - names above
+        await bench.sql("DELETE FROM approval WHERE id = ?", other.approval_id)
+        again = await bench.ask(call_of({"table": "other"}))
+        with pytest.raises(StoreUnavailableError, match="altered from outside"):
+            await bench.desk.wait(done, ALICE, 1)
+    assert isinstance(again, Suspended)
+
+
+async def test_a_row_that_cannot_be_read_stops_no_other_call(tmp_path: Path) -> None:
+    """security.md S13: one damaged row is not the end of all approvals."""
+    async with Bench(tmp_path).guard(background=False) as bench, anyio.create_task_group() as group:
+        bad = await approved(bench)
+        got = await bench.ask(call_of({"table": "other"}))
+        assert isinstance(got, Suspended)
+        good = got.approval_id
+        await bench.sql("UPDATE approval SET view = '[[' WHERE id = ?", bad)
+        await group.start(bench.desk.run, bench.execute)
+        await bench.review.decide(good, "approve", LOCAL_ALICE)
+        await bench.until(good, "completed")
+        group.cancel_scope.cancel()
+    assert bench.ran == [good]
 
 
 def denies(decision: Decision) -> Decision:
@@ -203,7 +278,7 @@ async def test_a_cancel_while_executing_comes_too_late_and_the_result_is_kept(tm
         approval_id = await approved(bench)
         await bench.until(approval_id, "executing")
         with pytest.raises(AlreadyDecidedError, match="executing"):
-            await bench.review.cancel(approval_id, ALICE.key)
+            await bench.review.cancel(approval_id, LOCAL_ALICE)
         assert bench.gate is not None
         bench.gate.set()
         answer = await bench.desk.wait(approval_id, ALICE, 5)
@@ -292,7 +367,7 @@ async def test_live_calls_are_known_to_recovery(tmp_path: Path) -> None:
         call = call_of()
         await bench.ask(call)
         live = await bench.desk.live_call_ids()
-        await bench.review.cancel((await bench.review.list_requests())[0].row.id, ALICE.key)
+        await bench.review.cancel((await bench.review.list_requests())[0].row.id, LOCAL_ALICE)
         after = await bench.desk.live_call_ids()
     assert (live, after) == (frozenset({call.call_id}), frozenset())
 

@@ -29,6 +29,7 @@ from mcp_guard.approval.machine import (
     State,
     Step,
     Tick,
+    Void,
     apply,
 )
 
@@ -47,7 +48,7 @@ EVENTS: dict[str, Event] = {
     "deny": Deny("bob"),
     "cancel": Cancel("alice"),
     "tick": Tick(),
-    "invalidate": Invalidate("policy"),
+    "invalidate": Invalidate(Void.POLICY),
     "claim 1": claim("e1"),
     "claim 2": claim("e2"),
     "claim other args": claim("e3", digest="X"),

@@ -36,8 +36,7 @@ async def test_the_prompt_says_who_what_where_why_and_until_when(tmp_path: Path)
         "Environment: prod",
         "Risk: medium (destructive)",
     ]
-    assert "table: users" in lines
-    assert "token: [SECRET]" in lines
+    assert lines[5:8] == ["Arguments:", '  "table" = "users"', '  "token" = "[SECRET]"']
     assert lines[-2].startswith("Expires: 20")
     assert lines[-1] == f"Fingerprint: {prompt.fingerprint}"
     assert SECRET not in prompt.message
@@ -70,6 +69,20 @@ async def test_a_value_cannot_pretend_to_be_a_line_of_the_guard(tmp_path: Path) 
     assert [line for line in prompt.message.split("\n") if line.startswith("Risk:")] == ["Risk: medium (destructive)"]
 
 
+async def test_the_name_of_an_argument_cannot_pretend_to_be_a_line_of_the_guard(tmp_path: Path) -> None:
+    """Attack 31: an agent may name its arguments as it likes."""
+    arguments: JsonDict = {"Risk": "low", "Tool": "db.read", "x\nRisk: low": 1, '" = 1, "Fingerprint': "A"}
+    lines = build_prompt(await request_for(tmp_path, arguments)).message.split("\n")
+    start = lines.index("Arguments:")
+    assert lines[start + 1 : -2] == [
+        '  "Risk" = "low"',
+        '  "Tool" = "db.read"',
+        '  "x\\nRisk: low" = 1',
+        '  "\\" = 1, \\"Fingerprint" = "A"',
+    ]
+    assert not any(line.startswith(" ") for line in [*lines[:start], *lines[-2:]])
+
+
 @pytest.mark.parametrize(
     "character",
     list("\x00\t\r\n\x1b\x7f\x85\xa0\xad\u034f\u115f\u200b\u200d\u202e\u2028\u2066\u3164\ufe0f\ufeff\uffa0\U000e0041"),
@@ -98,7 +111,7 @@ def test_the_riskiest_arguments_come_first() -> None:
         arguments={"/to": ArgumentFact(role="recipient"), "/note": ArgumentFact(role="content")},
     )
     call = replace(call, target=replace(call.target, facts=facts))
-    view = build_view(Stored(call, views_of(call), decision_of(), "prod"), MaskedText)
+    view = build_view(Stored(call, views_of(call), decision_of(), "prod", "personal"), MaskedText)
     assert view["order"] == ["table", "to", "note"]
     assert view["resource"] == "users"
 

@@ -11,8 +11,8 @@ import pytest
 
 from mcp_guard.approval import statement
 from mcp_guard.approval.eligibility import Reviewer
+from mcp_guard.approval.review import Verdict
 from mcp_guard.approval.rows import Request
-from mcp_guard.clock import FakeClock
 from mcp_guard.errors import (
     AlreadyDecidedError,
     ApprovalExpiredError,
@@ -23,6 +23,7 @@ from mcp_guard.errors import (
 )
 from mcp_guard.model import Assurance, Suspended
 from tests.approval.bench import ALICE, BOB, LOCAL_ALICE, Bench, call_of, decision_of
+from tests.fakes import FakeClock
 
 
 async def ticket(bench: Bench, **terms: object) -> str:
@@ -62,7 +63,7 @@ async def test_one_of_many_who_decide_at_once_wins_and_the_others_learn_who(tmp_
 async def test_the_requester_never_approves_in_team_mode_but_may_deny(tmp_path: Path) -> None:
     """Attack 11, S9."""
     async with Bench(tmp_path, mode="team").guard(background=False) as bench:
-        await bench.review.reviewers.add("bob")
+        await bench.review.reviewers.add("bob", by="test")
         approval_id = await ticket(bench)
         for reviewer in (
             LOCAL_ALICE,
@@ -79,7 +80,7 @@ async def test_the_requester_never_approves_in_team_mode_but_may_deny(tmp_path: 
 async def test_too_low_an_assurance_changes_nothing(tmp_path: Path) -> None:
     """D25."""
     async with Bench(tmp_path).guard(background=False) as bench:
-        await bench.review.reviewers.add("bob")
+        await bench.review.reviewers.add("bob", by="test")
         approval_id = await ticket(bench, min_assurance=Assurance.A2)
         with pytest.raises(NotEligibleError, match="needs assurance A2; cli gives A1"):
             await bench.review.decide(approval_id, "approve", LOCAL_ALICE)
@@ -90,16 +91,16 @@ async def test_too_low_an_assurance_changes_nothing(tmp_path: Path) -> None:
 async def test_without_a_terminal_only_a_registered_token_identifies(tmp_path: Path) -> None:
     """Attack 12: agents hold shells."""
     async with Bench(tmp_path).guard(background=False) as bench:
-        token = await bench.review.reviewers.add("bob")
+        token = await bench.review.reviewers.add("bob", by="test")
         for given in (None, "", "mgr_wrong", token[:-1]):
             with pytest.raises(NotEligibleError):
                 await bench.review.identify(user="alice", tty=False, token=given)
         bob = await bench.review.identify(user="alice", tty=False, token=token)
         local = await bench.review.identify(user="alice", tty=True, token=None)
         with pytest.raises(UsageError):
-            await bench.review.reviewers.add("bob")
+            await bench.review.reviewers.add("bob", by="test")
         with pytest.raises(UsageError):
-            await bench.review.reviewers.add("bob\n")
+            await bench.review.reviewers.add("bob\n", by="test")
         async with bench.db.read() as db:
             stored = str(list(await db.execute_fetchall("SELECT * FROM reviewer")))
     assert (bob.name, bob.assurance, local.assurance) == ("bob", Assurance.A2, Assurance.A1)
@@ -117,6 +118,81 @@ async def test_a_decision_binds_to_what_was_shown(tmp_path: Path) -> None:
     assert state == "pending"
 
 
+@pytest.mark.parametrize(
+    "forged",
+    [
+        "min_assurance = 1",
+        "expires_ns = expires_ns + 1",
+        "use_within_ns = use_within_ns + 1",
+        "created_ns = 1",
+        "lookup = 'other'",
+        'owner = \'["os", "mallory", ""]\'',
+        "risk = 'low'",
+        "rule = 'harmless'",
+        "tool = 'harmless'",
+        "view = '{}'",
+        "run = 'on_pickup'",
+    ],
+)
+@pytest.mark.parametrize("verdict", ["approve", "deny"])
+async def test_a_request_whose_row_was_altered_is_void_when_somebody_decides(
+    tmp_path: Path, forged: str, verdict: Verdict
+) -> None:
+    """S1, S14: what is decided follows from the sealed request."""
+    async with Bench(tmp_path).guard(background=False) as bench:
+        await bench.review.reviewers.add("bob", by="test")
+        approval_id = await ticket(bench, min_assurance=Assurance.A2)
+        await bench.sql(f"UPDATE approval SET {forged}")  # noqa: S608 - the cases above
+        with pytest.raises(ConflictError, match="void"):
+            await bench.review.decide(approval_id, verdict, BOB)
+        assert await bench.state(approval_id) == "invalidated"
+
+
+async def test_a_statement_says_in_which_mode_and_how_separate_it_was_made(tmp_path: Path) -> None:
+    """S3, S9."""
+    async with Bench(tmp_path, mode="team").guard() as bench:
+        await bench.review.reviewers.add("bob", by="test")
+        approval_id = await ticket(bench)
+        await bench.review.decide(approval_id, "approve", BOB)
+        await bench.until(approval_id, "completed")
+        (signed,) = await bench.store.decisions(approval_id)
+        found = statement.verify(bench.keys, signed.statement, signed.signature)
+        forged = statement.verify(bench.keys, signed.statement.replace("team", "personal"), signed.signature)
+    assert found is not None
+    assert (found.mode, found.separation, forged) == ("team", "reviewer", None)
+
+
+async def test_without_a_terminal_only_the_very_first_reviewer_is_added(tmp_path: Path) -> None:
+    """D25: a container is set up without a terminal; an agent that came first does not make itself a reviewer."""
+    async with Bench(tmp_path / "used").guard(background=False) as bench:
+        await ticket(bench)
+        with pytest.raises(NotEligibleError, match="needs a terminal"):
+            await bench.review.add_reviewer("mallory", user="alice", tty=False, token=None)
+    async with Bench(tmp_path / "new").guard(background=False) as bench:
+        token = await bench.review.add_reviewer("rita", user="alice", tty=False, token=None)
+        with pytest.raises(NotEligibleError, match="needs a terminal"):
+            await bench.review.add_reviewer("mallory", user="alice", tty=False, token=None)
+        with pytest.raises(NotEligibleError, match="not registered"):
+            await bench.review.add_reviewer("mallory", user="alice", tty=True, token="mgr_wrong")
+        await bench.review.add_reviewer("sam", user="alice", tty=False, token=token)
+        await bench.review.add_reviewer("tom", user="alice", tty=True, token=None)
+        rows = {row.name: row.added_by for row in await bench.store.reviewers()}
+    assert rows == {"rita": "first set-up", "sam": "rita", "tom": "alice"}
+
+
+async def test_a_reviewer_who_was_written_into_the_store_from_outside_does_not_count(tmp_path: Path) -> None:
+    """D25, security.md: the row of a reviewer is authenticated."""
+    async with Bench(tmp_path).guard(background=False) as bench:
+        token = await bench.review.reviewers.add("bob", by="test")
+        await bench.sql("UPDATE reviewer SET name = 'mallory'")
+        renamed = await bench.review.reviewers.verify(token)
+        known = await bench.review.reviewers.any(), await bench.review.reviewers.list()
+        with pytest.raises(NotEligibleError):
+            await bench.review.identify(user="alice", tty=False, token=token)
+    assert renamed is None
+    assert known == (False, [])
+
+
 async def test_unknown_expired_and_cancelled_requests_are_told_apart(tmp_path: Path) -> None:
     """T9, T10."""
     clock = FakeClock()
@@ -126,9 +202,11 @@ async def test_unknown_expired_and_cancelled_requests_are_told_apart(tmp_path: P
         with pytest.raises(UnknownApprovalError):
             await bench.review.show("apr_none")
         with pytest.raises(UnknownApprovalError):
-            await bench.review.cancel("apr_none", "x")
+            await bench.review.cancel("apr_none", BOB)
         cancelled = await ticket(bench)
-        await bench.review.cancel(cancelled, ALICE.key)
+        with pytest.raises(NotEligibleError, match="only the requester"):
+            await bench.review.cancel(cancelled, Reviewer("eve", Assurance.A1, "cli", "other"))
+        await bench.review.cancel(cancelled, LOCAL_ALICE)
         with pytest.raises(AlreadyDecidedError, match="cancelled"):
             await bench.review.decide(cancelled, "approve", LOCAL_ALICE)
         expired = await ticket(bench)
@@ -165,8 +243,20 @@ async def test_every_decision_carries_a_signature_that_fails_for_anything_else(t
         request: Request | None = await bench.store.get(approval_id)
     assert request is not None
     assert found is not None
-    assert replace(found, nonce="", at_ns=0, exp_ns=0) == statement.Statement(
-        approval_id, 1, request.row.action_digest, "approve", "alice", Assurance.A1, "cli", 0, 0, ""
+    assert replace(found, nonce="", at_ns=0, exp_ns=0, comment_mac="") == statement.Statement(
+        approval=approval_id,
+        round=1,
+        action_digest=request.row.action_digest,
+        verdict="approve",
+        reviewer="alice",
+        assurance=Assurance.A1,
+        channel="cli",
+        mode="personal",
+        separation="none",
+        at_ns=0,
+        exp_ns=0,
+        comment_mac="",
+        nonce="",
     )
     assert forged is None
     record = next(r for r in bench.audit.records if r.type == "approval.decision")

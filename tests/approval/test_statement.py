@@ -15,7 +15,7 @@ from tests.approval.bench import SECRET, call_of, decision_of, views_of
 
 def stored_for(arguments: JsonDict) -> Stored:
     call = call_of(arguments)
-    return Stored(call, views_of(call), decision_of(), "prod")
+    return Stored(call, views_of(call), decision_of(), "prod", "personal")
 
 
 @pytest.mark.parametrize(

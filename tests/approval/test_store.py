@@ -8,10 +8,10 @@ import pytest
 
 from mcp_guard.approval.machine import Claim, Conflict, Deny
 from mcp_guard.approval.rows import Request
-from mcp_guard.clock import FakeClock
 from mcp_guard.errors import InternalError, StoreUnavailableError
 from mcp_guard.model import Suspended
 from tests.approval.bench import ALICE, LOCAL_ALICE, SECRET, Bench, call_of
+from tests.fakes import FakeClock
 
 
 async def request_in(bench: Bench) -> Request:
@@ -87,7 +87,7 @@ async def test_every_transaction_expires_what_is_due(tmp_path: Path) -> None:
             pass
         used = await bench.state(got.approval_id)
         clock.advance(600)
-        await bench.review.reviewers.add("bob")
+        await bench.review.reviewers.add("bob", by="test")
         states = used, await bench.state(pending.row.id)
     assert due_before
     assert states == ("expired", "expired")

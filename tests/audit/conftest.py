@@ -16,9 +16,9 @@ import pytest
 from mcp_guard.audit.checkpoint import Head
 from mcp_guard.audit.log import AuditLog
 from mcp_guard.audit.verify import Report, verify
-from mcp_guard.clock import CountingIds, FakeClock
 from mcp_guard.keystore import KeyStore
 from mcp_guard.model import MaskedJson, Record
+from tests.fakes import CountingIds, FakeClock
 
 OpenLog = Callable[..., AbstractAsyncContextManager[AuditLog]]
 
@@ -101,7 +101,7 @@ async def _call(log: AuditLog, call_id: str) -> None:
     about = ("ses_1", '["os","ann",""]', "crm/get_customer")
     args = MaskedJson({"id": 7, "note": "x" * 40})
     await log.append(Record("call.intent", call_id, *about, "allow", payloads={"args": args}))
-    result = MaskedJson({"rows": [{"email": "[EMAIL_k3f9q2m7xa]", "n": 1.5}] * 30})
+    result = MaskedJson({"rows": [{"email": "[EMAIL_k3f7q2m5xa]", "n": 1.5}] * 30})
     await log.append(Record("call.result", call_id, *about, "ok", payloads={"result": result}))
 
 

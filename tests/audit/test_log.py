@@ -12,10 +12,10 @@ from mcp_guard.audit.log import QUEUE_BOUND, AuditLog
 from mcp_guard.audit.query import show, tail
 from mcp_guard.audit.slots import installed_vkeys
 from mcp_guard.audit.verify import Outcome, verify
-from mcp_guard.clock import CountingIds, FakeClock
 from mcp_guard.errors import AuditUnavailableError
 from mcp_guard.keystore import KeyStore
 from mcp_guard.model import Record
+from tests.fakes import CountingIds, FakeClock
 
 from .conftest import OpenLog
 

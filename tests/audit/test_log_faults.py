@@ -11,10 +11,10 @@ import pytest
 from mcp_guard.audit.log import AuditLog
 from mcp_guard.audit.query import show
 from mcp_guard.audit.verify import Outcome, verify
-from mcp_guard.clock import CountingIds, FakeClock
 from mcp_guard.errors import AuditUnavailableError
 from mcp_guard.keystore import KeyStore
 from mcp_guard.model import MaskedJson, Record
+from tests.fakes import CountingIds, FakeClock
 
 from .conftest import OpenLog
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from mcp_guard.audit.query import Entry, follow, population, show, tail
-from mcp_guard.clock import FakeClock
 from mcp_guard.model import MaskedJson, Record
+from tests.fakes import FakeClock
 
 from .conftest import OpenLog, Sample
 
@@ -29,7 +29,7 @@ def test_show_gives_the_whole_call_with_its_payloads(finished: Sample) -> None:
     intent, result = show(finished.folder, "call_7")
     assert (intent.type, intent.outcome, intent.tool) == ("call.intent", "allow", "crm/get_customer")
     assert intent.payloads == {"args": {"id": 7, "note": "x" * 40}}
-    assert result.payloads == {"result": {"rows": [{"email": "[EMAIL_k3f9q2m7xa]", "n": 1.5}] * 30}}
+    assert result.payloads == {"result": {"rows": [{"email": "[EMAIL_k3f7q2m5xa]", "n": 1.5}] * 30}}
 
 
 @pytest.mark.parametrize("key", ["call_", "call_99999", "", '"', "' OR 1=1 --", "%", "x" * 1000])

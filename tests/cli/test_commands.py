@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -171,7 +173,7 @@ def test_a_reviewer_is_added_once_and_the_token_is_shown_once(tmp_path: Path) ->
     guard = basic(tmp_path)
 
     first = guard.cli("reviewer", "add", "rita")
-    again = guard.cli("reviewer", "add", "rita")
+    again = guard.cli("reviewer", "add", "rita", token=first.stdout.split()[0])
     odd = guard.cli("reviewer", "add", "rita\x1b[31m")
     listed = guard.json("reviewer", "ls")
 
@@ -212,7 +214,7 @@ async def test_a_request_is_listed_shown_and_decided_and_hostile_text_is_made_vi
 
     assert listed.stdout.split()[:4] == [ticket, "pending", "high", "leaky/delete_thing"]
     card = shown.stdout
-    for part in ("tool leaky/delete_thing", "rule ask-delete", "needs A1", "id: 7", "fingerprint"):
+    for part in ("tool leaky/delete_thing", "rule ask-delete", "needs A1", '"id" = 7', "fingerprint"):
         assert part in " ".join(card.split())
     for text in (card, recorded.stdout):
         assert "\\u{1b}[2J\\u{1b}[31mfine\\u{202e}gnihton\\u{200b}" in text or "\\u001b[2J" in text
@@ -234,33 +236,89 @@ async def test_in_a_terminal_the_user_decides_in_personal_mode(tmp_path: Path, v
     guard = basic(tmp_path)
     ticket = await _suspend(guard)
 
-    code, output = in_terminal(guard, "approvals", verdict, ticket)
+    code, output = guard.terminal("approvals", verdict, ticket)
 
     assert code == 0, output
     assert f"{ticket} {state} by " in output
     assert guard.json("approvals", "show", ticket)["state"] == state
 
 
-def in_terminal(guard: Guard, *words: str) -> tuple[int, str]:
-    """Run a command on a pseudo-terminal."""
-    if sys.platform == "win32":
-        raise OSError("there are no pseudo-terminals")
-    import pty
+@POSIX
+async def test_the_mode_is_that_of_the_request_and_not_of_the_configuration_of_who_decides(tmp_path: Path) -> None:
+    """approvals.md S9, attack 11: a request made in team mode is never the requester's own to approve."""
+    guard = basic(tmp_path)
+    guard.config["approvals"]["mode"] = "team"
+    guard.write()
+    token = guard.reviewer()
+    ticket = await _suspend(guard)
+    guard.config["approvals"]["mode"] = "personal"
+    guard.write()
 
-    ours, theirs = pty.openpty()
-    with subprocess.Popen(
-        [*PROGRAM, *words, "--config", str(guard.path)], stdin=theirs, stdout=theirs, stderr=theirs
-    ) as process:
-        os.close(theirs)
-        output = b""
-        try:
-            while chunk := os.read(ours, 4096):
-                output += chunk
-        except OSError:
-            pass  # Linux: the other side has closed
-        finally:
-            os.close(ours)
-    return process.returncode, output.decode()
+    own, output = guard.terminal("approvals", "approve", ticket)
+    shown = guard.json("approvals", "show", ticket)
+    other = guard.cli("approvals", "approve", ticket, token=token)
+
+    assert own == 1
+    assert "[not_eligible] separation of duties" in output
+    assert (shown["state"], shown["needs"]) == ("pending", "A2")
+    assert other.returncode == 0, other.stderr
+
+
+@POSIX
+async def test_a_reviewer_is_added_at_a_terminal_or_by_a_reviewer_once_anything_was_asked(tmp_path: Path) -> None:
+    """decisions.md D25: an agent without a terminal cannot make itself a reviewer."""
+    guard = basic(tmp_path)
+    await _suspend(guard)
+
+    refused = guard.cli("reviewer", "add", "mallory")
+    wrong = guard.cli("reviewer", "add", "mallory", token="mgr_wrong")
+    token = guard.reviewer("rita")
+    by_rita = guard.cli("reviewer", "add", "sam", token=token)
+
+    for done in (refused, wrong):
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith("[not_eligible] ")
+    assert by_rita.returncode == 0
+    assert [reviewer["name"] for reviewer in guard.json("reviewer", "ls")] == ["rita", "sam"]
+
+
+@POSIX
+async def test_a_request_is_cancelled_by_its_requester_or_a_reviewer_and_by_nobody_else(tmp_path: Path) -> None:
+    """docs/approvals.md, T9."""
+    guard = basic(tmp_path)
+    token = guard.reviewer()
+    first, second = await _suspend(guard), await _suspend(guard, note="other")
+
+    nobody = guard.cli("approvals", "cancel", first)
+    code, output = guard.terminal("approvals", "cancel", first, "--reason", "not needed")
+    by_rita = guard.cli("approvals", "cancel", second, token=token)
+    late = guard.cli("approvals", "approve", first, token=token)
+
+    assert nobody.stderr.startswith("[not_eligible] ")
+    assert (code, output.split()[:2]) == (0, [first, "cancelled"])
+    assert by_rita.stdout == f"{second} cancelled by rita\n"
+    assert late.stderr.startswith("[already_decided] ")
+
+
+async def test_only_an_unknown_outcome_is_reconciled_and_only_with_a_token_and_a_reason(tmp_path: Path) -> None:
+    """docs/approvals.md, T18."""
+    guard = basic(tmp_path)
+    token = guard.reviewer()
+    ticket = await _suspend(guard)
+    words = ("approvals", "reconcile", ticket)
+
+    without = guard.cli(*words, "failed", "--reason", "looked")
+    no_reason = guard.cli(*words, "failed", token=token)
+    odd = guard.cli(*words, "maybe", "--reason", "looked", token=token)
+    pending = guard.cli(*words, "failed", "--reason", "looked", token=token)
+    with closing(sqlite3.connect(guard.data / "approvals.db")) as db, db:
+        db.execute("UPDATE approval SET state = 'unknown', ended_ns = 1")
+    done = guard.cli(*words, "completed", "--reason", "looked", token=token)
+
+    assert without.stderr.startswith("[not_eligible] ")
+    assert (no_reason.returncode, odd.returncode) == (2, 2)
+    assert pending.stderr.startswith("[already_decided] ")
+    assert (done.returncode, done.stdout.split()[:2]) == (0, [ticket, "completed"])
 
 
 async def test_the_record_is_printed_shown_and_verified(tmp_path: Path) -> None:

@@ -16,7 +16,6 @@ from mcp_guard.config.load import (
     config_schema,
     find_config,
     load_config,
-    secret_values,
     user_config_file,
 )
 from mcp_guard.config.problems import Finding
@@ -243,7 +242,7 @@ rules:
     assert loaded.servers["crm"].args == [f"{tmp_path}/crm.py"]
     assert loaded.servers["crm"].env == {"CRM_KEY": "k-123456"}
     assert loaded.config.servers["crm"].env == {"CRM_KEY": "${env:CRM_KEY}"}
-    assert secret_values(loaded) == ["k-123456"]
+    assert loaded.secrets == ("k-123456",)
     assert "k-123456" not in repr(loaded)
     assert loaded.warnings == ()
 

@@ -32,8 +32,27 @@ CANARY = "canary0123456789abcdef"
         ),
         ({"args": [f"postgresql://me:{CANARY}@db/x"]}, {"args": ["postgresql://me:${file:secrets/s.arg}@db/x"]}),
         ({"url": f"https://me:{CANARY}@example.com/mcp"}, {"url": "https://me:${file:secrets/s.url}@example.com/mcp"}),
+        ({"args": ["-p", CANARY, "db"]}, {"args": ["-p", "${file:secrets/s.password}", "db"]}),
+        ({"args": [f"-p{CANARY}", "db"]}, {"args": ["-p${file:secrets/s.password}", "db"]}),
+        (
+            {"url": f"https://h/m?a=1&api_key={CANARY}&b=2"},
+            {"url": "https://h/m?a=1&api_key=${file:secrets/s.api_key}&b=2"},
+        ),
     ],
-    ids=["env", "header", "flag", "flag=", "docker", "header-flag", "address", "address-arg", "url"],
+    ids=[
+        "env",
+        "header",
+        "flag",
+        "flag=",
+        "docker",
+        "header-flag",
+        "address",
+        "address-arg",
+        "url",
+        "-p",
+        "-pX",
+        "query",
+    ],
 )
 def test_a_secret_becomes_a_reference_and_the_rest_stays(fields: dict[str, Any], expected: dict[str, Any]) -> None:
     """Configuration contract: secrets are references."""
@@ -56,10 +75,12 @@ def test_a_token_is_known_by_its_beginning_wherever_it_stands() -> None:
     [
         {"env": {"API_KEY": "${env:API_KEY}", "TOKEN_FILE": "/run/token", "MAX_TOKENS": "4096", "USE_TOKEN": "true"}},
         {"env": {"API_KEY": ""}, "args": ["--key-path", "/k", "--token", "--verbose", "-y", "a@b"]},
+        {"args": ["-p", "8080:80", "-p", "8443", "-p", "./a", "-port", "-path_x", "-t", "stdio"]},
+        {"url": "https://h/m?max_tokens=5&token=${env:T}&key=true"},
         {"url": "https://me:${env:PASSWORD}@example.com/mcp", "args": ["${TOKEN:-none}", 5]},
         {"env": {"PRIVATE_KEY": "a text that ends with a line break\n"}},
     ],
-    ids=["references", "flags", "url", "not-restorable"],
+    ids=range(6),
 )
 def test_what_is_no_plain_secret_stays(fields: dict[str, Any]) -> None:
     """Configuration contract: references stay references; what a file cannot give back unchanged is not moved."""

@@ -162,5 +162,19 @@ def test_arguments_are_checked_against_the_schema_of_the_target() -> None:
     for _ in range(2):
         with pytest.raises(InvalidArgumentsError, match=r"required \(x\)"):
             cat.validate_arguments(target, {})
-    assert cat.schema_of("a_t") == schema
-    assert cat.schema_of("t") is None
+
+
+def test_a_result_is_checked_against_the_schema_that_clients_are_shown() -> None:
+    """decisions.md D12."""
+    cat = catalog(server("a"))
+    schema: JsonDict = {"type": "object", "properties": {"n": {"type": "integer"}}}
+    cat.update("a", Listing(tools=(tool("t", outputSchema=schema), tool("plain"))))
+    target = cat.resolve("a_t", ME)
+
+    def relax(given: JsonDict) -> JsonDict:
+        return {**given, "properties": {"n": {"type": ["integer", "string"]}}}
+
+    assert cat.result_fits(target, {"structuredContent": {"n": "[PHONE_k3f7q2m5xa]"}}, relax=relax)
+    assert not cat.result_fits(target, {"structuredContent": {"n": []}}, relax=relax)
+    assert cat.result_fits(target, {"content": []}, relax=relax)
+    assert cat.result_fits(cat.resolve("a_plain", ME), {"structuredContent": {"n": []}}, relax=relax)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import mcp_types as types
 import pytest
 from starlette.applications import Starlette
@@ -153,6 +154,38 @@ async def test_a_banner_on_stdout_is_survived(raw: Make, options: Options) -> No
     """security.md F4."""
     async with open_link(raw("banner"), options()) as link:
         assert (await call(link)).result is not None
+
+
+async def test_a_list_without_measure_is_cut(raw: Make, options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CONTRIBUTING.md, habit 9: bounded in items, and in characters over all pages."""
+    monkeypatch.setattr("mcp_guard.downstream.session.MAX_ITEMS", 3)
+    async with open_link(raw("many_tools"), options()) as link:
+        listing = await fetch_listing(link)
+        assert [len(listing.tools), link.dispatcher.dropped] == [3, 298]
+    monkeypatch.undo()
+    monkeypatch.setattr("mcp_guard.downstream.listing.MAX_LIST_BYTES", 500)
+    async with open_link(raw("many_tools"), options()) as link:
+        assert 0 < len((await fetch_listing(link)).tools) < 20
+
+
+async def test_other_work_goes_on_while_a_long_list_is_judged(raw: Make, options: Options) -> None:
+    """security.md S30: one invalid item among many; the valid ones are judged in groups, with pauses between."""
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await anyio.lowlevel.checkpoint()
+
+    async with open_link(raw("many_tools"), options()) as link:
+        items = [{"name": f"t{n}", "inputSchema": {"type": "object"}} for n in range(1000)]
+        async with anyio.create_task_group() as group:
+            group.start_soon(count)
+            found = await link.dispatcher._sift("tools/list", "tools", {"tools": [*items, {"name": 5}]})
+            group.cancel_scope.cancel()
+    assert len(found["tools"]) == 1000
+    assert turns > 10
 
 
 async def test_one_invalid_tool_drops_one_tool(raw: Make, options: Options) -> None:

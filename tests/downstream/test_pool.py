@@ -6,6 +6,7 @@ import json
 import socket
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -108,7 +109,7 @@ async def test_all_kinds_of_calls_reach_the_server_under_its_own_names(sdk: Make
     meta: dict[str, Any] = {"progressToken": 5, "io.modelcontextprotocol/clientInfo": {"name": "c"}, "vendor/x": 1}
     async with bench.pool.running():
         tool = text_of(await bench.send(make_call("sdk", **meta), {"n": 1}))
-        resource = await bench.send(make_call("sdk", "file:///a", CallKind.RESOURCE))
+        resource = await bench.send(make_call("sdk", "file:///a", CallKind.RESOURCE), {"uri": "file:///a"})
         prompt = await bench.send(make_call("sdk", "p", CallKind.PROMPT), {"x": "1"})
     assert tool["arguments"] == {"n": 1}
     assert {"vendor/x", "io.mcp-guard/execution-id"} <= set(tool["meta"])
@@ -117,6 +118,20 @@ async def test_all_kinds_of_calls_reach_the_server_under_its_own_names(sdk: Make
     assert "content" in json.dumps(resource.result["contents"])
     assert prompt.result is not None
     assert "messages" in prompt.result
+
+
+async def test_links_that_nobody_uses_are_closed_and_come_back(sdk: Make) -> None:
+    """docs/limits.md: each person of a shared guard has a child of each server. Those of the owner stay."""
+    bench = Bench(sdk(), idle_s=0.1)
+    guest = replace(make_call("sdk"), principal=Principal("os", "guest"))
+    async with bench.pool.running():
+        bench.pool.start(ME.key)
+        for _ in range(2):
+            assert text_of(await bench.send(guest, {"n": 1}))["arguments"] == {"n": 1}
+            with anyio.fail_after(5):
+                while any(key == guest.principal.key for _, key in bench.pool._entries):  # noqa: ASYNC110 - no event
+                    await anyio.sleep(0.02)
+        assert bench.pool.state("sdk").status == "ready"
 
 
 async def test_a_permit_lets_one_call_through_once(sdk: Make) -> None:

@@ -49,6 +49,20 @@ def test_a_child_inherits_all_but_loader_variables_and_the_guards_own() -> None:
     assert child_env(inherited, {"PYTHONPATH": "/mine"})["PYTHONPATH"] == "/mine"
 
 
+def test_a_child_does_not_inherit_what_belongs_to_another_server() -> None:
+    """security.md S4: one server does not get another's credentials."""
+    inherited = {"CRM_KEY": "secret", "PATH": "/bin", "LANG": "C"}
+    assert child_env(inherited, {}, withheld={"CRM_KEY"}) == {"PATH": "/bin", "LANG": "C"}
+    assert child_env(inherited, {"CRM_KEY": "mine"}, withheld={"CRM_KEY"})["CRM_KEY"] == "mine"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="other names there")
+def test_a_child_of_a_shared_guard_inherits_only_what_every_program_needs() -> None:
+    """decisions.md D29: team mode."""
+    inherited = {"AWS_SECRET_ACCESS_KEY": "secret", "HOME": "/h", "PATH": "/bin", "SSH_AUTH_SOCK": "/s"}
+    assert child_env(inherited, {"X": "1"}, minimal=True) == {"HOME": "/h", "PATH": "/bin", "X": "1"}
+
+
 @pytest.mark.parametrize("command", ["no-such-program-anywhere", "/no/such/program", "./neither"])
 async def test_a_missing_command_says_so_before_anything_is_started(command: str, log: list[str]) -> None:
     """security.md F2."""

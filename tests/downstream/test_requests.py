@@ -23,7 +23,8 @@ def test_only_the_given_arguments_are_sent_not_those_of_the_call() -> None:
         "method": "tools/call",
         "params": {"name": "t", "arguments": {"a": None}, "_meta": meta},
     }
-    assert dump(CallKind.RESOURCE, "file:///x y", {})["params"] == {"uri": "file:///x y", "_meta": meta}
+    resource: JsonDict = {"uri": "file:///x y"}
+    assert dump(CallKind.RESOURCE, "file:///x [EMAIL_k3f7q2m5xa]", resource)["params"] == {**resource, "_meta": meta}
 
 
 def test_a_completion_refers_to_the_downstreams_own_name() -> None:
@@ -36,8 +37,21 @@ def test_a_completion_refers_to_the_downstreams_own_name() -> None:
     assert params["argument"] == argument
 
 
+def test_a_completion_for_a_template_goes_out_as_it_was_decided_on() -> None:
+    """decisions.md D28: masking may have changed the reference."""
+    ref: JsonDict = {"type": "ref/resource", "uri": "x://a/{b}"}
+    params = dump(CallKind.COMPLETION, "x://c/{b}", {"ref": ref, "argument": {"name": "b", "value": ""}})["params"]
+    assert isinstance(params, dict)
+    assert params["ref"] == ref
+
+
 @pytest.mark.parametrize(
-    ("kind", "arguments"), [(CallKind.PROMPT, {"x": ["hunter2"]}), (CallKind.COMPLETION, {"ref": "hunter2"})]
+    ("kind", "arguments"),
+    [
+        (CallKind.PROMPT, {"x": ["hunter2"]}),
+        (CallKind.COMPLETION, {"ref": "hunter2"}),
+        (CallKind.RESOURCE, {"url": "hunter2"}),
+    ],
 )
 def test_parameters_of_another_shape_are_refused_without_their_value(kind: CallKind, arguments: JsonDict) -> None:
     """decisions.md D4."""

@@ -63,6 +63,17 @@ HOSTILE: list[tuple[JsonDict, JsonDict]] = [
     ({"properties": {"x": {"pattern": "^(a|a)*$"}}}, {"x": "a" * 60 + "!"}),
     ({"properties": {"x": {"pattern": ".*.*.*.*=!"}}}, {"x": "a" * 900}),
     ({"patternProperties": {"^(a+)+$": {}}}, {"a" * 60 + "!": 1}),
+    ({"properties": {"x": {"pattern": "^(?:aa?)*b?$"}}}, {"x": "a" * 60 + "!"}),
+    ({"properties": {"x": {"pattern": "a?" * 60 + "a" * 60}}}, {"x": "a" * 59}),
+    ({"properties": {"x": {"pattern": "^a{0,30}a{0,30}a{0,30}a{0,30}a{0,30}a{0,30}b$"}}}, {"x": "a" * 200}),
+    ({"items": {"type": "string"}, "properties": {"x": {"items": {"pattern": "x*y"}}}}, {"x": ["x" * 1000] * 3000}),
+    ({"patternProperties": {"^(?:aa?)*b?$": {}}, "additionalProperties": False}, {"a" * 60 + "!": 1}),
+    ({"allOf": [{"patternProperties": {"^(?:aa?)*b?$": {}}}], "unevaluatedProperties": False}, {"a" * 60 + "!": 1}),
+    ({"patternProperties": {"x*y": {}}, "additionalProperties": False}, {"x" * 190 + str(n): n for n in range(5000)}),
+    (
+        {"properties": {"x": {"$schema": "http://json-schema.org/draft-07/schema#", "pattern": "^(?:aa?)*b?$"}}},
+        {"x": "a" * 60 + "!"},
+    ),
     ({"properties": {"x": {"uniqueItems": True}}}, {"x": [{"n": n} for n in range(5000)]}),
     ({"$ref": "#"}, {}),
     ({"anyOf": [{"$ref": "#"}, {"$ref": "#"}]}, {}),
@@ -90,13 +101,41 @@ def test_no_schema_costs_more_than_its_budget_or_leaves_the_machine(schema: Json
     [
         ({"anyOf": [{"$ref": "#"}, {"$ref": "#"}]}, "is too complex to check|is not usable"),
         ({"$ref": "http://127.0.0.1:9/schema"}, "refers to something outside of it"),
-        ({"properties": {"x": {"pattern": "("}}}, "is not usable"),
+        ({"properties": {"x": {"required": 5}}, "type": 7}, "is not usable"),
     ],
 )
 def test_a_schema_that_cannot_be_checked_refuses_the_call(schema: JsonDict, reason: str) -> None:
     """Fail closed."""
     with pytest.raises(InvalidArgumentsError, match=reason):
         ArgumentChecker(schema).check({"x": "y"})
+
+
+@pytest.mark.parametrize(
+    ("pattern", "fits", "breaks"),
+    [
+        (r"^\d{4}-\d{2}-\d{2}$", "2026-01-02", "2026-1-2"),
+        (r"^[\w.-]+$", "a.b-c", "a b"),
+        ("^(get|put)?$", "", None),  # a group: left to the server
+        (r"^\\+\\+$", "\\\\", None),  # two repetitions: left to the server
+        ("(", "x", None),
+    ],
+)
+def test_only_patterns_that_are_surely_cheap_are_tried(pattern: str, fits: str, breaks: str | None) -> None:
+    """security.md S29; decisions.md D23: no security boundary, so the rest is left to the server."""
+    checker = ArgumentChecker({"properties": {"x": {"type": "string", "pattern": pattern}}})
+    checker.check({"x": fits})
+    if breaks is None:
+        checker.check({"x": "anything else"})
+    else:
+        with pytest.raises(InvalidArgumentsError, match="/x: pattern"):
+            checker.check({"x": breaks})
+
+
+def test_a_value_that_cannot_be_judged_counts_as_fitting() -> None:
+    """decisions.md D12: the client judges again; nothing leaks by it."""
+    assert ArgumentChecker(SCHEMA).fits({"to": "bob"})
+    assert not ArgumentChecker(SCHEMA).fits({"to": 5})
+    assert ArgumentChecker({"$ref": "#"}).fits({})
 
 
 def test_schemas_above_the_bound_do_not_fit() -> None:

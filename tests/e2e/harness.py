@@ -104,10 +104,35 @@ class Guard:
         )
 
     def reviewer(self, name: str = "rita") -> str:
-        """Register a reviewer; returns the token."""
-        done = self.cli("reviewer", "add", name, "--json")
-        assert done.returncode == 0, done.stderr
-        return str(json.loads(done.stdout)["token"])
+        """Register a reviewer, as a person in a terminal; returns the token."""
+        if sys.platform == "win32":  # no pseudo-terminals: only the first one, before anything is asked
+            done = self.cli("reviewer", "add", name, "--json")
+            code, output = done.returncode, done.stdout
+        else:
+            code, output = self.terminal("reviewer", "add", name, "--json")
+        assert code == 0, output
+        return str(json.loads(output)["token"])
+
+    def terminal(self, *args: str) -> tuple[int, str]:
+        """Run a command of the guard on a pseudo-terminal; returns the exit code and what it wrote."""
+        if sys.platform == "win32":
+            raise OSError("there are no pseudo-terminals")
+        import pty
+
+        ours, theirs = pty.openpty()
+        command = [sys.executable, "-m", "mcp_guard.cli.main", *args, "--config", str(self.path)]
+        env = {**os.environ, **self.env}
+        with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=env, cwd=self.folder) as process:
+            os.close(theirs)
+            output = b""
+            try:
+                while chunk := os.read(ours, 4096):
+                    output += chunk
+            except OSError:
+                pass  # Linux: the other side has closed
+            finally:
+                os.close(ours)
+        return process.returncode, output.decode()
 
     def json(self, *args: str, token: str | None = None) -> Any:
         done = self.cli(*args, "--json", token=token)

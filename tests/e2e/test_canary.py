@@ -161,7 +161,7 @@ async def test_a_call_with_a_secret_asks_and_the_question_does_not_hold_it(mode:
             (request,) = await review.list_requests()
             assert IN_ARGUMENTS["token"] not in str(request.view)
             assert "[SECRET_" in str(request.view)
-            token = await review.reviewers.add("rita")
+            token = await review.reviewers.add("rita", by="test")
             reviewer = await review.identify(user="", tty=False, token=token)
             await review.decide(request.row.id, "approve", reviewer, f"fine, {IN_ARGUMENTS['token']} is revoked")
         await until(lambda: guard.count("echo"))

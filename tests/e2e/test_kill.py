@@ -14,6 +14,7 @@ import anyio
 import pytest
 
 from mcp_guard.approval.machine import State
+from mcp_guard.errors import ConflictError
 from tests.e2e.harness import Guard, RawGuard, basic, reviewing, text_of, until
 
 SECRET_FREE = {"id": 7}
@@ -32,7 +33,7 @@ async def pending(guard: Guard) -> str:
 
 async def decide(guard: Guard, approval_id: str, verdict: Literal["approve", "deny"]) -> None:
     async with reviewing(guard) as review:
-        token = await review.reviewers.add(f"rita-{approval_id[-6:]}")
+        token = await review.reviewers.add(f"rita-{approval_id[-6:]}", by="test")
         await review.decide(approval_id, verdict, await review.identify(user="", tty=False, token=token))
 
 
@@ -233,8 +234,9 @@ async def test_rows_whose_content_was_changed_execute_nothing_when_approved(tmp_
         for number, (column, value) in enumerate(changes.items(), 20):
             ticket = await ticket_for(raw, {"id": number})
             update(guard, f"UPDATE approval SET {column} = {value} WHERE id = ?", ticket)  # noqa: S608 - a test's words
-            await approve(guard, ticket)
-            assert await reaches(guard, ticket, "invalidated", "expired", "completed", "executing") == "invalidated"
+            with pytest.raises(ConflictError, match="void"):
+                await approve(guard, ticket)
+            assert await state_of(guard, ticket) == "invalidated"
         swapped, other = [await ticket_for(raw, {"id": number}) for number in (30, 31)]
         update(
             guard,
@@ -242,8 +244,9 @@ async def test_rows_whose_content_was_changed_execute_nothing_when_approved(tmp_
             other,
             swapped,
         )
-        await approve(guard, swapped)
-        assert await reaches(guard, swapped, "invalidated", "expired", "completed", "executing") == "invalidated"
+        with pytest.raises(ConflictError, match="void"):
+            await approve(guard, swapped)
+        assert await state_of(guard, swapped) == "invalidated"
     assert guard.effects() == []
     assert guard.verified()
 

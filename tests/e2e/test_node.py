@@ -108,7 +108,7 @@ def test_a_call_runs_only_when_the_person_at_the_client_approves_what_is_shown(
 
     [prompt], [result] = found["prompts"][:1], found["results"]
     assert "Tool: leaky.delete_thing" in prompt["message"]
-    assert "id: 7" in prompt["message"]
+    assert '"id" = 7' in prompt["message"]
     assert told in text_of(result)
     assert result.get("isError", False) is (effects == 0)
     assert [effect["tool"] for effect in guard.effects()] == ["delete_thing"] * effects

@@ -94,7 +94,7 @@ def number_in(view: JsonDict) -> int:
 async def decide_all(guard: Guard) -> None:
     """A reviewer with a token decides what is to be decided, and waits until it is carried out."""
     async with reviewing(guard) as review:
-        token = await review.reviewers.add("rita")
+        token = await review.reviewers.add("rita", by="test")
         rita = await review.identify(user="", tty=False, token=token)
         for request in await review.list_requests():
             number = number_in(request.view)

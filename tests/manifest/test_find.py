@@ -8,7 +8,7 @@ import pytest
 
 from mcp_guard.config.schema import GuardConfig, ServerConfig
 from mcp_guard.errors import ConfigError
-from mcp_guard.manifest.find import Manifests, Shelf, load_manifest, shipped_folder
+from mcp_guard.manifest.find import Manifests, Shelf, shipped_folder
 from mcp_guard.model import UNREVIEWED, JsonDict, Risk
 
 TEXT = """
@@ -103,7 +103,7 @@ def test_a_manifest_that_anybody_may_write_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, "mine")
     path.chmod(0o606)
     with pytest.raises(ConfigError, match="everybody on this machine may write"):
-        load_manifest(path)
+        Shelf(tmp_path).shipped()
 
 
 def test_a_tool_that_no_manifest_lists_is_high(tmp_path: Path, shelf: Shelf) -> None:

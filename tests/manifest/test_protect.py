@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -64,6 +65,20 @@ INSIDE = [
     "cp ../conf/guard.yaml /tmp/x",
     "--file=../conf/guard.yaml",
     "..\\conf\\guard.yaml",
+    "x:/../../conf/guard.yaml",
+    "a://../../conf/guard.yaml",
+    "/proc/self/cwd/../conf/guard.yaml",
+    "/proc/thread-self/cwd/../conf/guard.yaml",
+    "/proc/self/task/../cwd/../conf/guard.yaml",
+    "/proc/1/task/1/root{home}/conf/guard.yaml",
+    "/proc/../proc/./self/root/proc/self/cwd/../conf/guard.yaml",
+    "{home}/conf/guard%2525252Eyaml",
+    "@{home}/conf/guard.yaml",
+    "@../conf/guard.yaml",
+    "cd {home}/conf && cat guard.yaml",
+    "git -C ../conf show guard.yaml",
+    "cat {home}/conf/guard'-'data/approvals.db",
+    'cat {home}/conf/"guard"\\.yaml',
     "x {home}/conf/guard.yaml " + "y" * 5000,
     "z" * 300_000 + "{home}/conf/guard.yaml",
 ]
@@ -87,11 +102,48 @@ def test_keys_lists_and_bare_text_are_looked_at_too(own: OwnFiles, value: JsonVa
         "", "notes.txt", "{home}/work/notes.txt", "{home}/conf", "{home}", "/", ".", "~", "guard.yaml",
         "{home}/conf/guard",        "{home}/conf/guard-data2", "{home}/conf/guard.yaml.bak", "https://example.com{home}/conf/guard.yaml",
         "we speak of guard.yaml and of guard-data here", "select * from t where a / b > 3", "\0", "%", "a" * 100_000,
+        "cd {home}/work && cat notes.txt", "/proc/self/status", "@notes.txt", "100%25 it's a \"test\"",
     ],
 )  # fmt: skip
 def test_other_text_is_left_alone(own: OwnFiles, home: Path, text: str) -> None:
     """A false alarm denies a call that no rule can allow."""
     assert not own.touched_by("fs", {"a": text.format(home=home)})
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"repo_path": "{home}/conf", "file": "guard.yaml"},
+        {"file": "guard.yaml", "repo_path": "../conf"},
+        {"root": "/", "path": "{home}/conf/guard.yaml"},
+        {"dir": "file://{home}/conf", "files": ["a", "guard-data/keys/decision.1.key"]},
+        [{"x": {"dir": "~/conf/", "name": "guard.yaml", "mode": 5}}],
+    ],
+    ids=range(5),
+)
+def test_a_folder_and_a_name_in_two_arguments_are_read_together(own: OwnFiles, home: Path, value: JsonValue) -> None:
+    """decisions.md D32: git servers take a repository and paths in it."""
+    spelled = json.loads(json.dumps(value).replace("{home}", str(home)))
+    assert own.touched_by("fs", spelled)
+
+
+@pytest.mark.parametrize("value", [{"repo_path": "{home}/conf", "file": "a.txt"}, {"dir": "{home}/conf", "depth": 3}])
+def test_a_folder_above_the_guards_files_may_be_worked_in(own: OwnFiles, home: Path, value: JsonValue) -> None:
+    """A false alarm denies a call that no rule can allow."""
+    assert not own.touched_by("fs", json.loads(json.dumps(value).replace("{home}", str(home))))
+
+
+def test_what_lies_in_a_protected_folder_is_seen_after_the_folder_moved(own: OwnFiles, home: Path) -> None:
+    """Threat S38: the folder is known by its identity, also from inside."""
+    (home / "conf").rename(home / "else")
+    assert own.touched_by("fs", {"path": str(home / "else" / "guard-data" / "keys" / "decision.1.key")})
+
+
+def test_a_protected_folder_around_another_protected_place_stays_protected(home: Path) -> None:
+    """decisions.md D32: a manifest may lie in the data folder."""
+    data = home / "conf" / "guard-data"
+    own = OwnFiles([data, data / "mine.yaml"], cwds={}, home=home)
+    assert own.touched_by("fs", {"path": str(data)})
 
 
 def test_a_relative_path_is_read_against_the_working_directory_of_its_server(own: OwnFiles) -> None:

@@ -14,11 +14,12 @@ from mcp import ClientSession, StdioServerParameters
 from mcp.client.stdio import stdio_client
 
 from mcp_guard.config.schema import ServerConfig
-from mcp_guard.manifest.find import Shelf, load_manifest, shipped_folder
+from mcp_guard.manifest.find import Shelf, shipped_folder
 from mcp_guard.manifest.model import ToolManifest
 from mcp_guard.manifest.package import package_urls
 from mcp_guard.model import Risk
 
+MANIFESTS = Shelf().shipped()
 FILES = sorted(shipped_folder().glob("*.yaml"))
 IDS = {"demo", "everything", "fetch", "filesystem", "git", "memory", "sqlite", "time"}
 LIVE = {
@@ -37,7 +38,7 @@ def test_all_promised_manifests_are_shipped_and_valid() -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_the_file_is_named_after_its_server_and_says_why_for_each_tool(path: Path) -> None:
     """Decision D31; a reviewer reads `why`."""
-    manifest = load_manifest(path)
+    manifest = MANIFESTS[path.stem]
     assert manifest.server == path.stem
     assert manifest.tools
     for tool, entry in manifest.tools.items():
@@ -47,7 +48,7 @@ def test_the_file_is_named_after_its_server_and_says_why_for_each_tool(path: Pat
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_the_resource_is_one_of_the_described_arguments(path: Path) -> None:
     """Decision D31: pointers are JSON Pointers (RFC 6901) to arguments."""
-    for tool, entry in load_manifest(path).tools.items():
+    for tool, entry in MANIFESTS[path.stem].tools.items():
         pointers = [*entry.arguments, *([entry.resource] if entry.resource else [])]
         assert all(re.fullmatch(r"/[A-Za-z][A-Za-z0-9_]*", pointer) for pointer in pointers), tool
         assert entry.resource is None or entry.resource in entry.arguments, tool
@@ -56,7 +57,7 @@ def test_the_resource_is_one_of_the_described_arguments(path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_what_loses_or_exports_for_good_asks(path: Path) -> None:
     """Decision D30: high asks. Only a deletion that the call itself can undo may stay below."""
-    for tool, entry in load_manifest(path).tools.items():
+    for tool, entry in MANIFESTS[path.stem].tools.items():
         lasting = entry.category in ("deletion", "data_export") and entry.undo is None
         assert not lasting or Risk(entry.risk).rank >= Risk.HIGH.rank, tool
 
@@ -98,7 +99,7 @@ async def test_the_manifest_lists_exactly_the_tools_of_the_live_server(server: s
     async with stdio_client(parameters) as (read, write), ClientSession(read, write) as session:
         await session.initialize()
         tools = (await session.list_tools()).tools
-    manifest = load_manifest(shipped_folder() / f"{server}.yaml")
+    manifest = MANIFESTS[server]
     assert {tool.name for tool in tools} == set(manifest.tools)
     for tool in tools:
         arguments = {f"/{name}" for name in tool.model_dump()["input_schema"].get("properties", {})}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from typing import Any
 
 import pytest
 from pydantic import JsonValue
@@ -39,6 +40,22 @@ async def test_what_only_claims_to_be_media_is_read_as_text(block: JsonDict) -> 
     text = str(masked)
     assert TOKEN not in text
     assert base64.b64encode(TOKEN.encode()).decode() not in text
+
+
+@pytest.mark.parametrize(
+    "mime",
+    ["image/svg+xml", "Image/SVG+XML; charset=utf-8", "application/json", "application/xml", "application/yaml"],
+)
+async def test_pictures_that_are_text_are_read(mime: str) -> None:
+    """decisions.md D3: only what is no text passes unread."""
+    data = base64.b64encode(f"<svg><text>{TOKEN}</text></svg>".encode()).decode()
+    for block in ({"type": "image", "data": data, "mimeType": mime}, {"uri": "f://x", "blob": data, "mimeType": mime}):
+        masked = await shown({"content": [block]})  # type: ignore[list-item] # both are JSON objects
+        assert isinstance(masked, dict)
+        content: Any = masked["content"]
+        plain = base64.b64decode(content[0].get("data") or content[0]["blob"]).decode()
+        assert plain.startswith("<svg><text>[SECRET_")
+        assert TOKEN not in plain
 
 
 @pytest.mark.parametrize(

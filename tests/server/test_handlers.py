@@ -12,7 +12,6 @@ import pytest
 from mcp import Client
 from mcp.shared.exceptions import MCPError
 
-from mcp_guard.clock import CountingIds
 from mcp_guard.errors import ApprovalDeniedError, DownstreamUnavailableError, UnknownApprovalError, UnknownTargetError
 from mcp_guard.model import (
     Answer,
@@ -34,6 +33,7 @@ from mcp_guard.model import (
 )
 from mcp_guard.ports import Front
 from mcp_guard.server.handlers import Edge, build_server
+from tests.fakes import CountingIds
 from tests.test_pipeline import ALICE, SECRET, SUSPENDED, Bench
 
 PROMPT = Prompt("apr_1", MaskedText("approve this call?"), "ABCD-EFGH", type_fingerprint=False)

@@ -66,3 +66,14 @@ async def test_an_unknown_name_is_refused_once_no_server_is_starting_any_more() 
                 await found.resolve(kind, "nothing", ALICE)
         with pytest.raises(UnknownTargetError):
             await found.resolve_completion({"type": "ref/prompt", "name": "nothing"}, ALICE)
+
+
+async def test_a_definition_with_a_secret_in_its_name_is_not_offered_and_the_others_are() -> None:
+    """security.md S25, S30: one bad item never takes the list with it."""
+    bad: JsonDict = {"name": TOKEN, "inputSchema": {"type": "object"}}
+    async with offers([]) as found:
+        found.update("crm", Listing(tools=(bad, TOOL)))
+        tools = await found.listing("tools", ALICE)
+        again = await found.listing("tools", ALICE)
+    assert [tool["name"] for tool in tools] == ["crm_get"]
+    assert again is tools

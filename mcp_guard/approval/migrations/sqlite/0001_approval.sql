@@ -72,7 +72,10 @@ CREATE INDEX outbox_open ON outbox(approval) WHERE sent_ns IS NULL;
 CREATE TABLE reviewer(
     name TEXT PRIMARY KEY,
     token_hash TEXT NOT NULL,
-    created_ns INTEGER NOT NULL
+    created_ns INTEGER NOT NULL,
+    added_by TEXT NOT NULL,
+    mac TEXT NOT NULL,
+    recorded_ns INTEGER
 ) STRICT;
 
 CREATE TABLE approval_clock(

@@ -110,7 +110,9 @@ def user_name() -> str:
     try:
         return getpass.getuser()
     except (KeyError, OSError):
-        return f"uid:{os.getuid()}" if sys.platform != "win32" else "unknown"
+        if sys.platform != "win32":
+            return f"uid:{os.getuid()}"
+        return "unknown"
 
 
 def kill_group(pid: int, *, force: bool) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -327,5 +326,5 @@ class RawGuard:
 
     async def kill(self) -> None:
         """kill -9, as a power cut for the process."""
-        self.process.send_signal(signal.SIGKILL)
+        self.process.kill()
         await self.process.wait()

@@ -33,6 +33,8 @@ configuration; they never hold a value from a call. `hint` says what to do next.
 
 from __future__ import annotations
 
+import traceback
+from pathlib import PurePath
 from typing import ClassVar
 
 
@@ -157,6 +159,18 @@ class FaultError(GuardError):
 
     code = "fault"
     retryable = True
+
+    def __init__(self, message: str, *, hint: str | None = None, cause: BaseException | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.origin = "" if cause is None else origin_of(cause)
+        """Type and place of what went wrong inside, for the log; never its text."""
+
+
+def origin_of(error: BaseException) -> str:
+    """Type and innermost place of an exception: `KeyError at walk.py:12`."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {PurePath(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return type(error).__name__ + place
 
 
 class DownstreamUnavailableError(FaultError):

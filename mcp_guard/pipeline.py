@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from functools import lru_cache
 
@@ -14,7 +14,15 @@ import anyio
 import structlog
 
 from mcp_guard import records
-from mcp_guard.errors import AuditUnavailableError, GuardError, InternalError, PlaceholderError, PolicyDeniedError
+from mcp_guard.errors import (
+    AuditUnavailableError,
+    FaultError,
+    GuardError,
+    InternalError,
+    PlaceholderError,
+    PolicyDeniedError,
+    origin_of,
+)
 from mcp_guard.model import (
     Answer,
     AskClient,
@@ -100,6 +108,7 @@ class Pipeline:
             views = await self._derive(call)  # (1)
             decision = self._policy.decide(call, views)  # (2)
             call = await self._same_call(call, views, decision, front)
+        async with self._refusals_recorded(call):
             await self._audit.append(records.intent(call, views, decision, self._label))  # (3)
             step = await self._permit(call, views, decision, front)  # (4)
         if isinstance(step, Permit):
@@ -205,51 +214,51 @@ class Pipeline:
 
         return sink
 
-    @asynccontextmanager
-    async def _refusals_recorded(self, call: Call) -> AsyncIterator[None]:
+    def _refusals_recorded(self, call: Call) -> AbstractAsyncContextManager[None]:
         """Steps 1 to 4: whatever goes wrong there is a refusal, and nothing was sent."""
-        try:
-            yield
-        except AuditUnavailableError:
-            raise
-        except GuardError as error:
-            with anyio.CancelScope(shield=True):
-                await self._audit.append(records.refused(call, error))
-            raise
-        except Exception as error:  # noqa: BLE001 - the boundary: no foreign text may reach a client
-            _log.error("call_failed", call_id=call.call_id, error=type(error).__name__)
-            internal = InternalError("the guard failed before the call was sent; nothing was forwarded")
-            with anyio.CancelScope(shield=True):
-                await self._audit.append(records.refused(call, internal))
-            raise internal from None
+        return self._end_recorded(
+            call, records.refused, "the guard failed before the call was sent; nothing was forwarded"
+        )
 
     @asynccontextmanager
     async def _faults_recorded(self, call: Call) -> AsyncIterator[None]:
         """Steps 5 to 7: an outcome is recorded also when there is no result to give."""
         self._carrying += 1
         try:
-            yield
+            async with self._end_recorded(
+                call, records.no_result, "the guard failed while the call ran; its result is withheld"
+            ):
+                yield
         except anyio.get_cancelled_exc_class():
             # Cancelled before a byte was written: afterwards the pool answers, or says that the outcome is unknown.
             with anyio.CancelScope(shield=True):
                 await self._audit.append(records.not_sent(call))
             raise
-        except AuditUnavailableError:
-            raise
-        except GuardError as error:
-            with anyio.CancelScope(shield=True):
-                await self._audit.append(records.no_result(call, error))
-            raise
-        except Exception as error:  # noqa: BLE001 - the boundary: no foreign text may reach a client
-            _log.error("call_failed", call_id=call.call_id, error=type(error).__name__)
-            internal = InternalError("the guard failed while the call ran; its result is withheld")
-            with anyio.CancelScope(shield=True):
-                await self._audit.append(records.no_result(call, internal))
-            raise internal from None
         finally:
             self._carrying -= 1
             self._settled.set()
             self._settled = anyio.Event()
+
+    @asynccontextmanager
+    async def _end_recorded(
+        self, call: Call, record: Callable[[Call, GuardError], Record], failed: str
+    ) -> AsyncIterator[None]:
+        try:
+            yield
+        except AuditUnavailableError:
+            raise
+        except GuardError as error:
+            if isinstance(error, FaultError):
+                _log.warning("call_failed", call_id=call.call_id, error=error.code, origin=error.origin)
+            with anyio.CancelScope(shield=True):
+                await self._audit.append(record(call, error))
+            raise
+        except Exception as error:  # noqa: BLE001 - the boundary: no foreign text may reach a client
+            _log.error("call_failed", call_id=call.call_id, error=type(error).__name__, origin=origin_of(error))
+            internal = InternalError(failed)
+            with anyio.CancelScope(shield=True):
+                await self._audit.append(record(call, internal))
+            raise internal from None
 
     async def note(self, record: Record) -> None:
         """Record what never became a call on this line: an unknown name, an outcome that was picked up."""

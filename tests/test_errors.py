@@ -8,7 +8,15 @@ from collections.abc import Iterator
 import pytest
 
 from mcp_guard import errors
-from mcp_guard.errors import AuditUnavailableError, ConflictError, FaultError, GuardError, RefusalError, WireError
+from mcp_guard.errors import (
+    AuditUnavailableError,
+    ConflictError,
+    FaultError,
+    GuardError,
+    MaskingError,
+    RefusalError,
+    WireError,
+)
 
 
 def tree(root: type[GuardError] = GuardError) -> Iterator[type[GuardError]]:
@@ -62,3 +70,13 @@ def test_a_wire_error_says_which_request_was_refused() -> None:
     """decisions.md D3: -32700 or -32600, with the id where it could be read."""
     error = WireError("duplicate key", rpc=-32600, request_id=7)
     assert (error.rpc, error.request_id, error.code) == (-32600, 7, "wire")
+
+
+def test_a_fault_tells_the_log_type_and_place_of_its_cause_and_never_its_text() -> None:
+    """security.md S35; and whoever runs the guard must be able to find what broke."""
+    with pytest.raises(ValueError, match="hunter2") as cause:
+        int("hunter2-canary")
+    error = MaskingError("the answer could not be masked", cause=cause.value)
+    assert re.fullmatch(r"ValueError at test_errors\.py:\d+", error.origin)
+    assert "hunter2" not in f"{error}{error!r}{error.origin}"
+    assert MaskingError("plain").origin == ""

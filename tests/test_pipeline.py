@@ -396,6 +396,19 @@ async def test_a_further_round_keeps_its_call_only_while_the_call_still_asks() -
     assert {record.call_id for record in allowed.records} == {"call_1"}
 
 
+async def test_a_denial_in_a_further_round_is_the_refusal_of_that_call() -> None:
+    """docs/audit.md: one intent and one end for each call."""
+    bench = Bench(
+        effect=Effect.REQUIRE_APPROVAL,
+        fail={"settle": ApprovalDeniedError("denied by rita")},
+        resumed=("apr_1", None),
+        same_call="call_0",
+    )
+    with pytest.raises(ApprovalDeniedError):
+        await bench.pipeline().handle(a_call(), bench)
+    assert [(r.type, r.call_id) for r in bench.records] == [("call.intent", "call_0"), ("call.refused", "call_0")]
+
+
 async def test_a_round_that_fits_no_request_is_a_call_of_its_own() -> None:
     """security.md S11."""
     bench = Bench(effect=Effect.REQUIRE_APPROVAL, settle_gives=SUSPENDED, resumed=("apr_1", None))

@@ -78,8 +78,8 @@ class Masker:
             return derive(call, known, self._config.arguments, self._replacer)
         except MaskingError:
             raise
-        except Exception:  # noqa: BLE001 - whatever broke, nothing is forwarded and no argument is in the error (F18)
-            raise MaskingError("the arguments could not be masked; the call was not forwarded") from None
+        except Exception as error:  # noqa: BLE001 - whatever broke, nothing is forwarded, no argument is told (F18)
+            raise MaskingError("the arguments could not be masked; the call was not forwarded", cause=error) from None
 
     async def mask(self, value: JsonValue, *, scope: str, server: str) -> Masked:
         """See `MaskingPort`."""
@@ -96,8 +96,8 @@ class Masker:
             for _ in _steps(replacer, value, made):
                 await anyio.lowlevel.checkpoint()
             return replacer.masked(made[0])
-        except Exception:  # noqa: BLE001 - whatever broke, the unmasked value and its traces stay here (F18)
-            raise MaskingError("the answer could not be masked; it is withheld") from None
+        except Exception as error:  # noqa: BLE001 - whatever broke, the unmasked value and its traces stay here (F18)
+            raise MaskingError("the answer could not be masked; it is withheld", cause=error) from None
 
     def text(self, text: str) -> MaskedText:
         """See `MaskingPort`. Where masking fails, or above MAX_LINE, the whole text is replaced (security.md F18)."""

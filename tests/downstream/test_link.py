@@ -80,10 +80,10 @@ async def test_roots_are_answered_for_local_servers(sdk: Make, options: Options)
     """decisions.md D29."""
 
     async def roots() -> list[JsonDict]:
-        return [{"uri": "file:///work"}]
+        return [{"uri": "file:///project"}]
 
     async with open_link(sdk(), options(legacy=True, roots=roots)) as link:
-        assert text_of(await call(link, "roots")) == '["file:///work"]'
+        assert text_of(await call(link, "roots")) == '["file:///project"]'
     async with open_link(sdk(), options(legacy=True)) as link:
         assert (await call(link, "roots")).error is not None
 

@@ -290,7 +290,6 @@ class Decision:
     reasons: tuple[str, ...]
     policy_digest: str
     terms: ApprovalTerms = ApprovalTerms()
-    obligations: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, cast
 
@@ -188,13 +189,10 @@ class Handlers:
         async def handle(ctx: Context, _params: types.PaginatedRequestParams | None) -> JsonDict:
             call_id = self._edge.ids.new("call")
             try:
-                items = await self._edge.catalog.listing(key, self._edge.principal(ctx))
+                with _no_foreign_text(ctx.method):
+                    items = await self._edge.catalog.listing(key, self._edge.principal(ctx))
             except GuardError as error:
                 answers.raise_rpc(error, call_id=call_id)
-            except MCPError:
-                raise
-            except Exception as error:  # noqa: BLE001 - the boundary: no foreign text may reach a client
-                answers.raise_rpc(_internal("list", error), call_id=call_id)
             if key == "tools":
                 items = [_for_era(tool, modern=is_modern(ctx)) for tool in items] + [_WAIT_DEFINITION]
             return answers.listing(key, items, modern=is_modern(ctx))
@@ -206,15 +204,12 @@ class Handlers:
         call_id, resumed = self._edge.ids.new("call"), self._round(params, ctx)
         arguments: JsonDict = dict(params.arguments or {})
         try:
-            if params.name == answers.WAIT_TOOL:
-                return await self._wait(ctx, call_id, arguments)
-            return await self._walk(ctx, call_id, CallKind.TOOL, params.name, arguments, resumed)
+            with _no_foreign_text(ctx.method):
+                if params.name == answers.WAIT_TOOL:
+                    return await self._wait(ctx, call_id, arguments)
+                return await self._walk(ctx, call_id, CallKind.TOOL, params.name, arguments, resumed)
         except GuardError as error:
             return answers.refusal(error, call_id=call_id)
-        except MCPError:
-            raise
-        except Exception as error:  # noqa: BLE001 - the boundary: no foreign text may reach a client
-            return answers.refusal(_internal("tools/call", error), call_id=call_id)
 
     async def read_resource(self, ctx: Context, params: types.ReadResourceRequestParams) -> Any:
         """resources/read."""
@@ -240,13 +235,10 @@ class Handlers:
     async def _other(self, ctx: Context, params: Any, kind: CallKind, name: str, arguments: JsonDict) -> Any:
         call_id, resumed = self._edge.ids.new("call"), self._round(params, ctx)
         try:
-            return await self._walk(ctx, call_id, kind, name, arguments, resumed)
+            with _no_foreign_text(ctx.method):
+                return await self._walk(ctx, call_id, kind, name, arguments, resumed)
         except GuardError as error:
             answers.raise_rpc(error, call_id=call_id)
-        except MCPError:
-            raise
-        except Exception as error:  # noqa: BLE001 - the boundary: no foreign text may reach a client
-            answers.raise_rpc(_internal(ctx.method, error), call_id=call_id)
 
     async def _walk(
         self,
@@ -336,9 +328,16 @@ def _session_header(ctx: Context) -> str | None:
     return ctx.request.headers.get("mcp-session-id") if ctx.request is not None else None
 
 
-def _internal(method: str, error: Exception) -> InternalError:
-    _log.error("handler_failed", method=method, error=type(error).__name__)
-    return InternalError("the guard failed on this request; nothing about it is shown")
+@contextmanager
+def _no_foreign_text(method: str) -> Iterator[None]:
+    """Whatever is not ours becomes an InternalError with constant text; the log gets its type."""
+    try:
+        yield
+    except (GuardError, MCPError):
+        raise
+    except Exception as error:  # noqa: BLE001 - the boundary: no foreign text may reach a client
+        _log.error("handler_failed", method=method, error=type(error).__name__)
+        raise InternalError("the guard failed on this request; nothing about it is shown") from None
 
 
 def _forwarded_meta(ctx: Context) -> JsonDict:

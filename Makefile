@@ -33,7 +33,7 @@ demo: $(CORE)
 	@$(BIN)/mcp-guard demo $(ARGS)
 
 test: $(DEV) $(NODE)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
 
 check: $(DEV)
 	$(BIN)/ruff format --check .
@@ -53,6 +53,8 @@ format: $(DEV)
 bench: $(DEV)
 	$(BIN)/python -m benchmarks.run $(ARGS)
 	$(BIN)/python -m benchmarks.masking
+	$(BIN)/python -m benchmarks.approve
+	$(BIN)/python -m benchmarks.console
 
 picture: $(DEV)
 	$(BIN)/python docs/picture.py

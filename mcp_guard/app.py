@@ -12,10 +12,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 import anyio
+import anyio.lowlevel
 import structlog
 from mcp.server.lowlevel import NotificationOptions
 
 from mcp_guard import logs, system
+from mcp_guard.approval.channels.console import console_url
+from mcp_guard.approval.channels.notify import Notifier
+from mcp_guard.approval.clients import Clients
 from mcp_guard.approval.desk import ApprovalDesk, DeskSettings
 from mcp_guard.approval.execution import Recheck
 from mcp_guard.approval.holders import Holders
@@ -25,20 +29,23 @@ from mcp_guard.clock import Clock, Ids, RandomIds, SystemClock
 from mcp_guard.config.load import LoadedConfig
 from mcp_guard.config.schema import GuardConfig
 from mcp_guard.downstream.catalog import Catalog
+from mcp_guard.downstream.pins import Pins
 from mcp_guard.downstream.pool import Pool
 from mcp_guard.downstream.remembered import Remembered
 from mcp_guard.downstream.server import ResolvedServer
-from mcp_guard.errors import ConfigError, DownstreamUnavailableError, QuarantinedError
+from mcp_guard.errors import ConfigError
+from mcp_guard.http.console.background import serve_when
+from mcp_guard.http.console.parts import PageParts, page_parts
 from mcp_guard.keystore import KeyStore
 from mcp_guard.masking.masker import Masker
-from mcp_guard.model import Call, Decision, JsonDict, Principal, RawArguments, Target, Views
-from mcp_guard.parts import build_policy, environment_of, log_downstream, prepare_data_dir, resolve_servers
+from mcp_guard.model import Call, Decision, JsonDict, Principal, RawArguments, Risk, Target, Views
+from mcp_guard.parts import build_policy, environment_of, log_downstream, open_pins, prepare_data_dir, resolve_servers
 from mcp_guard.pipeline import Pipeline
 from mcp_guard.policy.decide import Policy
-from mcp_guard.ports import CheckArguments
+from mcp_guard.ports import CheckArguments, Confirm
 from mcp_guard.server.front import Context, stdio_principal, token_principal
 from mcp_guard.server.handlers import Edge, announce_changes, build_server
-from mcp_guard.server.offers import Offers
+from mcp_guard.server.offers import Offers, still_the_same
 from mcp_guard.storage.sqlite import Database
 from mcp_guard.vault.store import VaultStore
 
@@ -76,6 +83,7 @@ class Guard:
     pool: Pool
     desk: ApprovalDesk
     changes: _Changes
+    page: PageParts
 
 
 async def serve(loaded: LoadedConfig, options: ServeOptions) -> None:
@@ -140,6 +148,10 @@ async def open_guard(
         working = await stack.enter_async_context(anyio.create_task_group())
         await working.start(guard.desk.run, guard.edge.pipeline.run_approved)
         working.start_soon(guard.changes.spread, guard.edge)
+        working.start_soon(guard.offers.watch)
+        if loaded.config.console.serve:
+            asked = guard.desk.until_asked if options.http is None else anyio.lowlevel.checkpoint
+            working.start_soon(serve_when, asked, guard.page)
         yield guard
         working.cancel_scope.cancel()
 
@@ -156,22 +168,21 @@ def _assemble(
     config, keys = loaded.config, stores.keys
     masker = Masker(config.masking, keys.secret("vault"), secrets=loaded.secrets)
     logs.configure(masker.text)
-    servers = resolve_servers(loaded, options.only, inherit=options.http is None)
+    found = resolve_servers(loaded, options.only, inherit=options.http is None)
+    pins = open_pins(loaded, found, keys, masker, alone=options.only is not None)
+    pins.record_to(stores.audit.append)
+    servers = pins.servers
     policy, facts_of = build_policy(loaded, stdio=options.http is None)
-    catalog = Catalog(servers, facts_of=facts_of, remembered=Remembered(loaded.data_dir / "catalogue", keys))
+    catalog = Catalog(servers, facts_of=facts_of, remembered=Remembered(loaded.data_dir / "catalogue", keys), pins=pins)
     changes = _Changes()
-    pool, offers = _lists(servers, catalog, masker, changes)
+    pool, offers = _lists(servers, catalog, masker, changes, pins)
     identify, owner = _identities(options)
-    settings = DeskSettings(
-        mode=mode,
-        max_open=config.approvals.max_open,
-        environment=lambda server: environment_of(config, server),
-        adopts=lambda key, server: key == owner.key and server in servers,
-    )
-    desk = _desk(stores, ids, clock, _recheck(catalog, policy), masker, settings)
+    settings = _settings(config, options, keys, owner, servers, mode)
+    recheck = _recheck(catalog, policy, offers.confirm)
+    desk = _desk(stores, ids, clock, recheck, masker, settings, Notifier(loaded.notify))
     edge = Edge(
         name=config.id,
-        pipeline=_pipeline(masker, stores, catalog, policy, desk, pool),
+        pipeline=_pipeline(masker, stores, catalog, policy, offers, desk, pool),
         catalog=offers,
         desk=desk,
         masking=masker,
@@ -183,11 +194,12 @@ def _assemble(
         host=options.only or "",
         prompts=config.approvals.elicitation,
     )
-    return Guard(edge, offers, pool, desk, changes)
+    page = page_parts(loaded, stores.database, keys, masker.text, clock=clock, ids=ids)
+    return Guard(edge, offers, pool, desk, changes, page)
 
 
 def _pipeline(
-    masker: Masker, stores: _Stores, catalog: Catalog, policy: Policy, desk: ApprovalDesk, pool: Pool
+    masker: Masker, stores: _Stores, catalog: Catalog, policy: Policy, offers: Offers, desk: ApprovalDesk, pool: Pool
 ) -> Pipeline:
     return Pipeline(
         masking=masker,
@@ -195,6 +207,7 @@ def _pipeline(
         check_arguments=_checker(catalog),
         fits_schema=lambda target, result: catalog.result_fits(target, result, relax=masker.relax_schema),
         policy=policy,
+        confirm=offers.confirm,
         approvals=desk,
         audit=stores.audit,
         downstreams=pool,
@@ -202,7 +215,7 @@ def _pipeline(
 
 
 def _lists(
-    servers: Mapping[str, ResolvedServer], catalog: Catalog, masker: Masker, changes: _Changes
+    servers: Mapping[str, ResolvedServer], catalog: Catalog, masker: Masker, changes: _Changes, pins: Pins
 ) -> tuple[Pool, Offers]:
     """The links, and what they offer. Each tells the other: a new listing changes the offer."""
     pool = Pool(
@@ -211,13 +224,39 @@ def _lists(
         log=log_downstream,
         on_listing=lambda server, listing: offers.update(server, listing),  # noqa: PLW0108 - offers is made below
         protocols=catalog.protocols(),
+        gate=pins,
     )
-    offers = Offers(catalog, pool, masker, on_change=changes.ring)
+    offers = Offers(catalog, pool, masker, on_change=changes.ring, pins=pins)
     return pool, offers
 
 
+def _settings(
+    config: GuardConfig,
+    options: ServeOptions,
+    keys: KeyStore,
+    owner: Principal,
+    servers: Mapping[str, ResolvedServer],
+    mode: Literal["personal", "team"],
+) -> DeskSettings:
+    # Only a guard on stdio serves the page as long as requests wait, and only there clients are sent to it.
+    paged = config.console.serve and options.http is None
+    return DeskSettings(
+        mode=mode,
+        max_open=config.approvals.max_open,
+        environment=lambda server: environment_of(config, server),
+        adopts=lambda key, server: key == owner.key and server in servers,
+        page=(lambda approval_id: console_url(config.console.port, keys, approval_id)) if paged else None,
+    )
+
+
 def _desk(
-    stores: _Stores, ids: Ids, clock: Clock, recheck: Recheck, masker: Masker, settings: DeskSettings
+    stores: _Stores,
+    ids: Ids,
+    clock: Clock,
+    recheck: Recheck,
+    masker: Masker,
+    settings: DeskSettings,
+    notifier: Notifier,
 ) -> ApprovalDesk:
     return ApprovalDesk(
         store=ApprovalStore(stores.database, clock),
@@ -228,6 +267,8 @@ def _desk(
         recheck=recheck,
         mask=masker.text,
         settings=settings,
+        clients=Clients(stores.database, clock),
+        tell=notifier.tell,
     )
 
 
@@ -322,17 +363,21 @@ def _mode(config: GuardConfig, options: ServeOptions) -> Literal["personal", "te
     return "team"
 
 
-def _recheck(catalog: Catalog, policy: Policy) -> Recheck:
-    """Judge a stored call again before it runs: same tool, same server, today's policy (approvals.md S10)."""
+def _recheck(catalog: Catalog, policy: Policy, confirm: Confirm) -> Recheck:
+    """Judge a stored call again before it runs: same tool, same server, today's policy (approvals.md S10).
 
-    def recheck(call: Call, views: Views) -> Decision:
-        now = catalog.current(call.target)
-        if now is None:
-            raise DownstreamUnavailableError(f"{call.target.server} has not said yet what it offers")
-        then = call.target
-        if (now.definition_digest, now.server_identity) != (then.definition_digest, then.server_identity):
-            raise QuarantinedError("the tool or its server is not the one that was approved")
-        return policy.decide(call, views)
+    Args:
+        catalog: What the servers offer.
+        policy: Today's.
+        confirm: Lists again before a risky call where the last list is old.
+    """
+
+    async def recheck(call: Call, views: Views) -> Decision:
+        still_the_same(catalog, call.target)
+        decision = policy.decide(call, views)
+        if decision.risk.rank >= Risk.HIGH.rank:
+            await confirm(call)
+        return decision
 
     return recheck
 

@@ -2,6 +2,7 @@
 
 * GuardError
   * ConfigError                  config                 exit 2
+    * HostFileError              host_file              exit 2
   * UsageError                   usage                  exit 2
   * RefusalError                 the guard said no
     * PolicyDeniedError          policy_denied          -32010
@@ -68,6 +69,13 @@ class ConfigError(GuardError):
     default_hint = "run `mcp-guard check` after each edit"
 
 
+class HostFileError(ConfigError):
+    """`wrap` or `unwrap` could not write a host's file, or what belongs to it. All files are as before."""
+
+    code = "host_file"
+    default_hint = "nothing was changed; close the host, then try again"
+
+
 class UsageError(GuardError):
     """A command line that does not fit."""
 
@@ -128,6 +136,7 @@ class QuarantinedError(RefusalError):
 
     code = "tool_quarantined"
     rpc_code = -32016
+    default_hint = "do not retry; the user sees with `mcp-guard pins diff` what changed, and decides"
 
 
 class InvalidArgumentsError(RefusalError):

@@ -1,10 +1,10 @@
 """Named, rotating keys as private files (0600, created with O_EXCL) in the data folder.
 
 Names in use: `vault` (placeholder tags and vault encryption), `approval` (stored arguments and results), `lookup`
-(attach look-up), `decision` (Ed25519, signs decision statements), `checkpoint` (Ed25519, signs audit checkpoints),
-`state` (requestState), `catalogue` (remembered lists), `identity` (identities of servers), `reviewer` (rows of
-reviewers). A key file is
-`<name>.<n>.key`; the highest n is current, older ones still open and verify.
+(attach look-up), `decision` (Ed25519, signs decision statements and grants), `checkpoint` (Ed25519, signs audit
+checkpoints), `state` (requestState), `catalogue` (remembered lists), `identity` (identities of servers), `reviewer`
+(rows of reviewers), `console` (links and sessions of the page). A key file is `<name>.<n>.key`; the highest n is
+current, older ones still open and verify.
 """
 
 from __future__ import annotations

@@ -19,8 +19,7 @@ JsonDict: TypeAlias = dict[str, JsonValue]
 MaskedText = NewType("MaskedText", str)
 """Text in which the masking engine found nothing more to mask. Made by `mcp_guard.masking` only."""
 
-GUARD_META = "io.mcp-guard/"
-"""Prefix of the guard's keys in a result's `_meta`."""
+GUARD_META = "io.mcp-guard/"  # prefix of the guard's keys in `_meta`
 
 
 class CallKind(StrEnum):
@@ -84,10 +83,9 @@ class ClientInfo:
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who asks. On stdio: the OS user and a configured label, unverified (decisions.md D36)."""
+    """Who asks. Issuer `os` on stdio: OS user and label, unverified (D36); `local-token` behind the bearer token."""
 
     issuer: str
-    """`os` on stdio, `local-token` behind the generated bearer token."""
     subject: str
     label: str = ""
     verified: bool = False
@@ -101,15 +99,15 @@ class Principal:
 
 @dataclass(frozen=True, slots=True)
 class CallContext:
-    """Circumstances of a call, recorded with its decision."""
+    """Circumstances of a call, recorded with its decision. `session` is the guard's own id of the connection."""
 
     transport: Literal["stdio", "http"]
     protocol: str
-    """MCP protocol revision of the front, e.g. 2025-11-25."""
     session: str
-    """Guard's own id of the client connection."""
     host: str = ""
     """Name of the host entry: the `--server NAME` of `serve`, else empty."""
+    justification: str = field(default="", repr=False)
+    """What the agent says for itself: unmasked, unverified, at most 500 characters. Only reviewers see it, masked."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -162,7 +160,6 @@ class ToolFacts:
     """By JSON Pointer."""
     why: str = ""
     manifest: str | None = None
-    """Id of the manifest, or None."""
     manifest_digest: str = ""
 
 
@@ -179,7 +176,6 @@ class Target:
     name: str
     """The downstream's own name: tool name, prompt name or resource URI."""
     exposed: str
-    """The name under which the client sees it."""
     local: bool
     """Whether the downstream is a local stdio server."""
     definition_digest: str = ""
@@ -228,12 +224,19 @@ class VaultEntry:
     type: str
     value: str
     server: str
-    """The downstream it came from."""
+    """The downstream it came from first."""
     kind: Literal["str", "int"] = "str"
     """JSON type of the original where the placeholder replaced a whole value."""
+    also: frozenset[str] = frozenset()
+    """Other downstreams that it came from since."""
 
     def __repr__(self) -> str:
         return f"VaultEntry({self.token}, …)"
+
+    @property
+    def servers(self) -> frozenset[str]:
+        """All downstreams that it came from: it may go back to each of them."""
+        return self.also | {self.server}
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +261,6 @@ class Views:
     """What was masked in `for_downstream` against what the client sent."""
     entries: tuple[VaultEntry, ...] = ()
     restored: tuple[str, ...] = ()
-    """Tokens that were restored."""
     refused: tuple[str, ...] = ()
     """Known tokens that may not be restored where they stand; the call is refused."""
     secrets: tuple[str, ...] = ()
@@ -266,17 +268,28 @@ class Views:
 
 
 @dataclass(frozen=True, slots=True)
+class GrantOffer:
+    """A standing permission that the reviewer may give with an approval, for `for_s` seconds (approvals.md S13)."""
+
+    for_s: float
+    max_uses: int
+    """Calls that it lets through, the approved one not counted."""
+    keep: Mapping[str, Literal["same", "folder", "domain"]] | None = None
+    """JSON Pointers of arguments that are bound to the approved call, each with its bound; None: all, the same."""
+
+
+@dataclass(frozen=True, slots=True)
 class ApprovalTerms:
-    """How a suspended call is settled. Durations in seconds."""
+    """How a suspended call is settled, and what may be granted with an approval. Durations in seconds."""
 
     min_assurance: Assurance = Assurance.A1
     expires_after_s: float = 900.0
-    """Life of the request."""
     use_within_s: float = 300.0
     """From approval to the first byte sent."""
     hold_s: float = 45.0
     """How long the call waits before it becomes a ticket."""
     run: Literal["on_approval", "on_pickup"] = "on_approval"
+    grants: tuple[GrantOffer, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,17 +315,21 @@ class Prompt:
     fingerprint: str
     """Short form of the action digest, e.g. K7QF-93WM."""
     type_fingerprint: bool
-    """Whether the person must type the fingerprint to approve."""
+    grants: tuple[tuple[int, MaskedText], ...] = ()
+    """Grants that may be given with the approval: index and one line of text that says all of its bounds."""
+    url: str = ""
+    """Address of the request on the page; it carries no authority."""
 
 
 @dataclass(frozen=True, slots=True)
 class PromptAnswer:
-    """The client's claim of what its user answered. `approve` only for an explicit approval."""
+    """The client's claim of what its user answered. `approve` only for an explicit one, perhaps with a grant."""
 
     verdict: Literal["approve", "deny", "dismissed"]
     reason: str = ""
     fingerprint: str = ""
     """What the person typed; the desk compares it where the prompt demands it."""
+    grant: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,9 +341,7 @@ class Suspended:
     fingerprint: str
     expires_ns: int
     needs: str
-    """Plain text: who must do what, e.g. `one reviewer (A1)`."""
     rule: str = ""
-    """Id of the rule that asks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,13 +353,12 @@ class AskClient:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """Position of a record in the audit log and the log head right after it."""
+    """Position of a record in the audit log and the log head right after it: `root` in base64, at `size`."""
 
     origin: str
     index: int
     size: int
     root: str
-    """Base64 of the tree root at `size`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -377,9 +391,9 @@ class Record:
     """ok, error, refused, suspended, unknown, …"""
     fields: Mapping[str, JsonValue] = field(default_factory=dict)
     payloads: Mapping[str, MaskedJson] = field(default_factory=dict)
-    """Detachable parts by name: args, result, shown, comment."""
+    """By name: args, result, shown, comment."""
     at_ns: int = 0
-    """When it happened, wall nanoseconds; 0 = when it is appended."""
+    """Wall nanoseconds; 0 = when it is appended."""
 
     def with_payload(self, name: str, payload: MaskedJson) -> Record:
         """Return a copy that also carries this part."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,15 +14,20 @@ from mcp_guard import logs, system
 from mcp_guard.canon import keyed_digest
 from mcp_guard.config.hosts import host_config_files
 from mcp_guard.config.load import LoadedConfig
-from mcp_guard.config.references import variables_of
+from mcp_guard.config.references import variables_in, variables_of
 from mcp_guard.config.schema import GuardConfig, ServerConfig
-from mcp_guard.downstream.catalog import FactsOf
-from mcp_guard.downstream.pool import Pool
+from mcp_guard.downstream.copies import CopyStore
+from mcp_guard.downstream.definition import Listing
+from mcp_guard.downstream.index import FactsOf
+from mcp_guard.downstream.lockfile import LOCK_NAME, LockFile, install_of
+from mcp_guard.downstream.pins import Pins
+from mcp_guard.downstream.pool import Pool, ServerState
 from mcp_guard.downstream.process import ESSENTIAL
 from mcp_guard.downstream.server import ResolvedServer
 from mcp_guard.errors import ConfigError
 from mcp_guard.keystore import KeyStore
 from mcp_guard.manifest.find import Shelf
+from mcp_guard.manifest.gitfolder import GitFolders
 from mcp_guard.manifest.protect import OwnFiles, guard_files
 from mcp_guard.masking.masker import Masker
 from mcp_guard.model import JsonDict
@@ -64,16 +70,19 @@ def resolve_servers(
     servers = dict(loaded.servers)
     if only is not None:
         if only not in servers:
-            raise ConfigError(f"no server named {only} in {loaded.path.name}", hint=f"it has: {', '.join(servers)}")
+            raise ConfigError(
+                f"no server named {only} in {loaded.path.name}", hint=f"it has: {', '.join(loaded.config.servers)}"
+            )
         servers = {only: servers[only]}
     key = KeyStore(loaded.data_dir / "keys").secret("identity")
+    told_by = variables_in(loaded.config.approvals.notify)
     read_by = {name: variables_of(server) for name, server in loaded.config.servers.items()}
     return {
         name: replace(
             _resolved(name, server, loaded, key),
             names="plain" if only is not None else server.names,
             inherit=inherit,
-            withheld=frozenset().union(*read_by.values()) - read_by[name] - ESSENTIAL,
+            withheld=told_by.union(*read_by.values()) - read_by[name] - ESSENTIAL,
         )
         for name, server in servers.items()
     }
@@ -91,6 +100,8 @@ def _resolved(name: str, server: ServerConfig, loaded: LoadedConfig, key: bytes)
         cwd=None if server.cwd is None else (loaded.folder / Path(server.cwd).expanduser()),
         start_timeout_s=server.start_timeout_s,
         call_timeout_s=server.call_timeout_s,
+        pins=written.pins,
+        written=(written.command, *written.args) if written.command is not None else (written.url or "",),
     )
 
 
@@ -103,6 +114,32 @@ def _identity(written: ServerConfig, key: bytes) -> str:
     return keyed_digest(key, "server", said)
 
 
+def open_pins(
+    loaded: LoadedConfig, servers: Mapping[str, ResolvedServer], keys: KeyStore, masker: Masker, *, alone: bool = False
+) -> Pins:
+    """What `guard.lock` beside the configuration holds these servers to.
+
+    Args:
+        loaded: The configuration.
+        servers: As `resolve_servers` gave them.
+        keys: Of the data folder.
+        masker: For what is written into the lock and the log.
+        alone: Whether one server is served under plain names.
+
+    Raises:
+        ConfigError: the lock is not usable.
+    """
+    file, copies = lock_and_copies(loaded, keys)
+    return Pins(file, copies, servers, mask=masker.text, log=log_downstream, alone=alone)
+
+
+def lock_and_copies(loaded: LoadedConfig, keys: KeyStore) -> tuple[LockFile, CopyStore]:
+    """The lock beside the configuration, and the texts behind it in the data folder."""
+    folder = loaded.data_dir / "pins"
+    file = LockFile(loaded.folder / LOCK_NAME, folder, install_of(keys.secret("identity")))
+    return file, CopyStore(folder, keys)
+
+
 def build_policy(loaded: LoadedConfig, *, stdio: bool) -> tuple[Policy, FactsOf]:
     """Compile the policy, and find the facts about tools.
 
@@ -111,34 +148,73 @@ def build_policy(loaded: LoadedConfig, *, stdio: bool) -> tuple[Policy, FactsOf]
     """
     manifests = Shelf().bind(loaded.config, loaded.folder)
     home = Path.home()
-    own = OwnFiles(
-        [*guard_files(loaded), *host_config_files(home, sys.platform, Path.cwd(), os.environ)],
-        cwds={
-            name: loaded.folder / Path(server.cwd).expanduser() if server.cwd else Path.cwd()
-            for name, server in loaded.servers.items()
-        },
-        home=home,
-        env=dict(os.environ),
+    env = dict(os.environ)
+    cwds = {
+        name: loaded.folder / Path(server.cwd).expanduser() if server.cwd else Path.cwd()
+        for name, server in loaded.servers.items()
+    }
+    protected = [*guard_files(loaded), *host_config_files(home, sys.platform, Path.cwd(), env)]
+    policy = Policy(
+        loaded.config,
+        touches_own_files=OwnFiles(protected, cwds=cwds, home=home, env=env).touched_by,
+        leads_into_git=GitFolders(cwds=cwds, home=home, env=env).led_into_by,
+        manifest_digest=manifests.digest,
+        stdio=stdio,
     )
-    policy = Policy(loaded.config, touches_own_files=own.touched_by, manifest_digest=manifests.digest, stdio=stdio)
     return policy, manifests.facts_for
 
 
+async def _no_roots() -> list[JsonDict]:
+    """Some servers offer tools only to clients with roots, as most hosts of programmers are: those are reviewed too."""
+    return []
+
+
+async def probe_listings(
+    loaded: LoadedConfig, only: str | None = None, *, timeout_s: float, level: logs.Level = "info"
+) -> dict[str, tuple[ServerState, Listing | None]]:
+    """Start servers side by side, list what they offer, stop them. Logs nothing but masked text.
+
+    Args:
+        loaded: The configuration.
+        only: Name of the one server to start; None starts all.
+        timeout_s: How long to wait for the slowest one; who is not ready by then stays `starting`.
+        level: Least level that is logged; what servers write to stderr is `info`.
+
+    Returns:
+        By server name: how it is doing, and its raw listing, None where it gave none.
+
+    Raises:
+        ConfigError: `only` names a server that is not there, or the data folder cannot be used.
+    """
+    prepare_data_dir(loaded.data_dir)
+    masker = Masker(loaded.config.masking, KeyStore(loaded.data_dir / "keys").secret("vault"), secrets=loaded.secrets)
+    logs.configure(masker.text, level)
+    servers = from_own_folder(resolve_servers(loaded, only), loaded)
+    listings: dict[str, Listing] = {}
+    pool = Pool(servers, mask_text=masker.text, log=log_downstream, on_listing=listings.__setitem__)
+    async with pool.running():
+        pool.start("probe", _no_roots)
+        await pool.settled(timeout_s)
+        return {name: (pool.state(name), listings.get(name)) for name in servers}
+
+
+def from_own_folder(servers: Mapping[str, ResolvedServer], loaded: LoadedConfig) -> dict[str, ResolvedServer]:
+    """The same servers, those without a `cwd` in the folder of guard.yaml.
+
+    For commands that only look: they run wherever a person stands, and what lies there must not be what is started.
+    """
+    return {
+        name: server if server.cwd is not None else replace(server, cwd=loaded.folder)
+        for name, server in servers.items()
+    }
+
+
 async def probe_servers(loaded: LoadedConfig, *, timeout_s: float) -> list[JsonDict]:
-    """Start every server, list what it offers, stop it: for `check --connect`.
+    """How every server is doing, for `check --connect`.
 
     Returns:
         One dict a server: server, status (ready, starting, failed), reason, protocol, tools.
     """
-    prepare_data_dir(loaded.data_dir)
-    masker = Masker(loaded.config.masking, KeyStore(loaded.data_dir / "keys").secret("vault"), secrets=loaded.secrets)
-    logs.configure(masker.text)
-    servers = resolve_servers(loaded)
-    pool = Pool(servers, mask_text=masker.text, log=log_downstream, on_listing=lambda _server, _listing: None)
-    async with pool.running():
-        pool.start("check")
-        await pool.settled(timeout_s)
-        states = {name: pool.state(name) for name in servers}
     return [
         {
             "server": name,
@@ -147,7 +223,7 @@ async def probe_servers(loaded: LoadedConfig, *, timeout_s: float) -> list[JsonD
             "protocol": state.protocol,
             "tools": state.tools,
         }
-        for name, state in states.items()
+        for name, (state, _) in (await probe_listings(loaded, timeout_s=timeout_s)).items()
     ]
 
 

@@ -34,6 +34,7 @@ from mcp_guard.model import (
     RawResult,
     Receipt,
     Record,
+    Risk,
     Suspended,
     Views,
 )
@@ -43,6 +44,7 @@ from mcp_guard.ports import (
     ApprovedRun,
     AuditTrail,
     CheckArguments,
+    Confirm,
     Downstreams,
     FitsSchema,
     Front,
@@ -71,6 +73,7 @@ class Pipeline:
         check_arguments: CheckArguments,
         fits_schema: FitsSchema,
         policy: PolicyPort,
+        confirm: Confirm,
         approvals: ApprovalPort,
         audit: AuditTrail,
         downstreams: Downstreams,
@@ -82,6 +85,7 @@ class Pipeline:
         self._check_arguments = check_arguments
         self._fits_schema = fits_schema
         self._policy = policy
+        self._confirm = confirm
         self._approvals = approvals
         self._audit = audit
         self._downstreams = downstreams
@@ -142,6 +146,9 @@ class Pipeline:
         self, call: Call, views: Views, decision: Decision, front: Front
     ) -> Permit | Answer | Suspended | AskClient:
         if decision.effect is Effect.ALLOW:
+            if decision.risk.rank >= Risk.HIGH.rank:
+                # An approved call is looked at again by the desk's recheck.
+                await self._confirm(call)
             return self._policy.permit(call, decision)
         if decision.effect is not Effect.REQUIRE_APPROVAL:
             raise PolicyDeniedError(f"rule {decision.rule} denies this call: {'; '.join(decision.reasons)}")

@@ -44,12 +44,25 @@ class Front(Protocol):
         ...
 
     @property
+    def can_open(self) -> bool:
+        """Whether the client declared that it can ask its user to open an address."""
+        ...
+
+    @property
     def resumed(self) -> tuple[str, PromptAnswer | None] | None:
         """Modern era, second round: (approval id from the sealed state, the answer if there is one)."""
         ...
 
-    async def ask(self, prompt: Prompt) -> PromptAnswer:
-        """Legacy era: show the form and await the answer. Cancelling it withdraws the form."""
+    async def ask(self, prompt: Prompt) -> PromptAnswer | None:
+        """Legacy era: show the form and await the answer; None when the client gave none.
+
+        A prompt with an address is an invitation to open it instead, and every answer to that is `dismissed`.
+        Cancelling it withdraws the question.
+        """
+        ...
+
+    async def over(self, prompt: Prompt) -> None:
+        """Legacy era: tell the client that what it was asked to open at `prompt.url` is decided. Never raises."""
         ...
 
     async def progress(self, done: float, total: float | None, message: MaskedText | None) -> None:
@@ -138,6 +151,10 @@ class MaskingPort(Protocol):
     def announce(self, notes: tuple[MaskNote, ...]) -> str:
         """`masked 3: EMAIL ×2, SECRET ×1 …` or an empty string."""
         ...
+
+
+Confirm = Callable[[Call], Awaitable[None]]
+"""Before a risky call: see that its server still offers what was judged; raises QuarantinedError and its kin."""
 
 
 class PolicyPort(Protocol):

@@ -13,7 +13,7 @@ from mcp_guard.audit.query import tail
 from mcp_guard.cli.loading import load
 from mcp_guard.config.load import LoadedConfig
 from mcp_guard.downstream.catalog import Catalog
-from mcp_guard.downstream.listing import Listing
+from mcp_guard.downstream.definition import Listing
 from mcp_guard.downstream.server import ResolvedServer
 from mcp_guard.errors import (
     ConfigError,
@@ -95,7 +95,7 @@ async def test_a_store_that_is_no_database_is_refused(tmp_path: Path) -> None:
 
 def catalogue(*tools: str, names: Literal["plain", "prefixed"] = "prefixed", identity: str = "one") -> Catalog:
     server = ResolvedServer("crm", identity, command=("x",), names=names)
-    found = Catalog({"crm": server}, facts_of=lambda _server, _tool, _annotations: UNREVIEWED)
+    found = Catalog({"crm": server}, facts_of=lambda _server, _tool, _annotations, _definition: UNREVIEWED)
     if tools:
         listed: list[JsonDict] = [{"name": name, "inputSchema": {"type": "object"}} for name in tools]
         found.update("crm", Listing(tools=tuple(listed)))
@@ -111,11 +111,15 @@ def a_policy(folder: Path) -> Policy:
     return build_policy(loaded(folder), stdio=True)[0]
 
 
-def test_an_approved_tool_is_found_under_whatever_name_another_guard_offers_it(tmp_path: Path) -> None:
+async def unconfirmed(_call: Call) -> None:
+    """No list is old here."""
+
+
+async def test_an_approved_tool_is_found_under_whatever_name_another_guard_offers_it(tmp_path: Path) -> None:
     """Restart and adoption lose nothing: `serve --server` offers plain names."""
     then = catalogue("get").resolve("crm_get", Principal("os", "alice"))
-    recheck = _recheck(catalogue("get", names="plain"), a_policy(tmp_path))
-    assert recheck(*approved(then)).effect is Effect.REQUIRE_APPROVAL
+    recheck = _recheck(catalogue("get", names="plain"), a_policy(tmp_path), unconfirmed)
+    assert (await recheck(*approved(then))).effect is Effect.REQUIRE_APPROVAL
 
 
 @pytest.mark.parametrize(
@@ -127,18 +131,30 @@ def test_an_approved_tool_is_found_under_whatever_name_another_guard_offers_it(t
     ],
     ids=["not listed yet", "tool gone", "another command"],
 )
-def test_an_approved_call_does_not_run_against_something_else(
+async def test_an_approved_call_does_not_run_against_something_else(
     tmp_path: Path, now: Catalog, error: type[GuardError]
 ) -> None:
     """approvals.md S10; security.md S14. A server that is not there yet is waited for, not given up."""
     then = catalogue("get").resolve("crm_get", Principal("os", "alice"))
     with pytest.raises(error):
-        _recheck(now, a_policy(tmp_path))(*approved(then))
+        await _recheck(now, a_policy(tmp_path), unconfirmed)(*approved(then))
 
 
-def test_an_approved_resource_is_bound_to_its_server_as_well(tmp_path: Path) -> None:
+async def test_an_approved_risky_call_is_void_when_its_server_has_changed_since_the_last_list(tmp_path: Path) -> None:
+    """security.md S22: an unreviewed tool counts as risky, and is looked at again."""
+
+    async def refuse(_call: Call) -> None:
+        raise QuarantinedError("its description changed")
+
+    then = catalogue("get").resolve("crm_get", Principal("os", "alice"))
+    with pytest.raises(QuarantinedError, match="its description changed"):
+        await _recheck(catalogue("get"), a_policy(tmp_path), refuse)(*approved(then))
+
+
+async def test_an_approved_resource_is_bound_to_its_server_as_well(tmp_path: Path) -> None:
     """security.md S14: the identity of the server counts for every kind of call."""
     then = Target(CallKind.RESOURCE, "crm", "thing://1", "thing://1", local=True, server_identity="one")
-    assert _recheck(catalogue("get"), a_policy(tmp_path))(*approved(then)).effect is Effect.ALLOW
+    policy = a_policy(tmp_path)
+    assert (await _recheck(catalogue("get"), policy, unconfirmed)(*approved(then))).effect is Effect.ALLOW
     with pytest.raises(QuarantinedError):
-        _recheck(catalogue("get", identity="two"), a_policy(tmp_path))(*approved(then))
+        await _recheck(catalogue("get", identity="two"), policy, unconfirmed)(*approved(then))

@@ -4,16 +4,45 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mcp_guard.cli.loading import load
 from mcp_guard.config.load import LoadedConfig
+from mcp_guard.config.schema import Rule
 from mcp_guard.errors import ConfigError
-from mcp_guard.parts import build_policy, environment_of, prepare_data_dir, probe_servers, resolve_servers
+from mcp_guard.manifest.find import Shelf
+from mcp_guard.model import JsonDict
+from mcp_guard.parts import (
+    build_policy,
+    environment_of,
+    prepare_data_dir,
+    probe_listings,
+    probe_servers,
+    resolve_servers,
+)
 
 CANARY = "hunter2-canary-value"
+PICKY = """
+import json, sys
+tools = [{"name": "always", "inputSchema": {"type": "object"}}]
+for line in sys.stdin:
+    message = json.loads(line)
+    if message.get("method") == "initialize":
+        if "roots" in message["params"]["capabilities"]:
+            tools.append({"name": "with_roots", "inputSchema": {"type": "object"}})
+        told = {"serverInfo": {"name": "picky", "version": "1"}, "capabilities": {"tools": {}}}
+        answer = {"result": {"protocolVersion": "2025-11-25", **told}}
+    elif message.get("method") == "tools/list":
+        answer = {"result": {"tools": tools}}
+    else:
+        answer = {"error": {"code": -32601, "message": "unknown"}}
+    if "id" in message:
+        print(json.dumps({"jsonrpc": "2.0", "id": message["id"], **answer}), flush=True)
+"""
+"""Has a tool for clients with roots alone."""
 
 
 def loaded(folder: Path, **servers: object) -> LoadedConfig:
@@ -94,6 +123,17 @@ def test_a_variable_that_one_server_refers_to_is_withheld_from_the_others(
     assert resolve_servers(loaded(tmp_path, **servers))["a"].inherit
 
 
+def test_a_variable_of_a_notice_is_withheld_from_every_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """docs/decisions.md D29: children do not get the guard's own secrets."""
+    monkeypatch.setenv("TOPIC", CANARY)
+    written = {"servers": {"a": {"command": "x"}}, "approvals": {"notify": ["ntfys://ntfy.example/${env:TOPIC}"]}}
+    path = tmp_path / "guard.yaml"
+    path.write_text(json.dumps({"version": 1, "id": "a", "data_dir": "./data", **written}), encoding="utf-8")
+    path.chmod(0o600)
+
+    assert resolve_servers(load(path))["a"].withheld == {"TOPIC"}
+
+
 def test_the_environment_of_a_server_is_its_own_or_the_configurations(tmp_path: Path) -> None:
     """decisions.md D30: top level with per-server override."""
     found = loaded(tmp_path, a={"command": "x", "environment": "prod"}, b={"command": "y"})
@@ -107,7 +147,7 @@ def test_the_policy_protects_the_guards_own_files(tmp_path: Path) -> None:
     found = loaded(tmp_path, fs={"command": "x"})
     policy, facts_of = build_policy(found, stdio=True)
     args = {"path": str(found.data_dir / "keys" / "decision.1.key")}
-    explanation = explain_call(policy, server="fs", tool="read", args=args, facts=facts_of("fs", "read", {}))  # type: ignore[arg-type]
+    explanation = explain_call(policy, server="fs", tool="read", args=args, facts=facts_of("fs", "read", {}, None))  # type: ignore[arg-type]
     assert explanation.data["rule"] == "builtin:own-files"
 
 
@@ -123,3 +163,33 @@ async def test_probing_tells_of_each_server_how_it_is_doing(tmp_path: Path) -> N
     assert states["good"]["tools"] == 6
     assert states["bad"]["status"] == "failed"
     assert states["bad"]["reason"]
+
+
+async def test_probing_sees_the_tools_that_a_server_offers_only_where_there_are_roots(tmp_path: Path) -> None:
+    """docs/pins.md: what a host with roots will be offered was reviewed and accepted with the rest."""
+    listings = await probe_listings(
+        loaded(tmp_path, a={"command": sys.executable, "args": ["-c", PICKY]}), timeout_s=30
+    )
+    state, listing = listings["a"]
+    assert state.status == "ready"
+    assert listing is not None
+    assert [tool["name"] for tool in listing.tools] == ["always", "with_roots"]
+
+
+@pytest.mark.parametrize("effect", ["allow", "require_approval", "deny"])
+def test_the_policy_asks_for_a_path_into_a_folder_of_git(effect: str, tmp_path: Path) -> None:
+    """docs/limits.md, "Git's own files", with the manifests that the guard brings."""
+    from mcp_guard.policy.explain import explain_call
+
+    found = loaded(tmp_path, fs={"command": "x"})
+    reviewed = Shelf().shipped()["filesystem"].facts("edit_file")
+    assert reviewed is not None
+    rule = {"id": "r", "match": {}, "effect": effect, "reason": "a test"}
+    config = found.config.model_copy(update={"rules": [Rule.model_validate(rule)]})
+    policy, _ = build_policy(replace(found, config=config), stdio=True)
+    args: JsonDict = {"path": str(tmp_path / "repo" / ".git" / "config"), "edits": []}
+    explanation = explain_call(policy, server="fs", tool="edit_file", args=args, facts=reviewed)
+    denied = effect == "deny"
+    assert explanation.data["effect"] == ("deny" if denied else "require_approval")
+    assert explanation.data["rule"] == ("r" if denied else "builtin:git-folder")
+    assert explanation.data["git_folder"] is True

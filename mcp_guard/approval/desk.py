@@ -6,7 +6,7 @@ approved call runs in the desk's own task: clients time out and cancel their han
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import anyio
@@ -15,13 +15,15 @@ import structlog
 from anyio import to_thread
 
 from mcp_guard.approval import outcome, statement
-from mcp_guard.approval.channels.elicitation import fingerprint_typed
-from mcp_guard.approval.eligibility import Channels, Mode, Reviewer, demanded, may_prompt, require_reachable
+from mcp_guard.approval.asking import Asking, Question
+from mcp_guard.approval.clients import Clients
+from mcp_guard.approval.eligibility import Channels, Mode, demanded, require_reachable
 from mcp_guard.approval.execution import Execution, Recheck
+from mcp_guard.approval.grants import Fitting
 from mcp_guard.approval.holders import Holders
-from mcp_guard.approval.machine import LIVE, OUTCOMES, Conflict, State, Void
+from mcp_guard.approval.machine import OUTCOMES, Conflict, State, Void
+from mcp_guard.approval.notices import PATIENCE_S, Notices, Tell
 from mcp_guard.approval.outbox import Outbox
-from mcp_guard.approval.prompt import build_prompt
 from mcp_guard.approval.review import ApprovalReview
 from mcp_guard.approval.rows import Request
 from mcp_guard.approval.runner import Runner
@@ -30,26 +32,23 @@ from mcp_guard.approval.statement import Stored
 from mcp_guard.approval.store import ApprovalStore
 from mcp_guard.approval.transaction import Transaction
 from mcp_guard.approval.used import Used
+from mcp_guard.approval.waiting import Waiting
 from mcp_guard.approval.wake import Wake
 from mcp_guard.clock import Ids
 from mcp_guard.errors import (
-    ConflictError,
     GuardError,
     OverloadedError,
     RefusalError,
-    StoreUnavailableError,
     UnknownApprovalError,
 )
 from mcp_guard.keystore import KeyStore
 from mcp_guard.model import (
     Answer,
     AskClient,
-    Assurance,
     Call,
     Decision,
     MaskedText,
     Principal,
-    PromptAnswer,
     Suspended,
     Views,
 )
@@ -58,11 +57,10 @@ from mcp_guard.ports import AuditTrail, Executor, Front
 _log = structlog.get_logger(__name__)
 
 _NS = 1_000_000_000
+_WITHDRAWN_S = 5.0
+"""By then the form of a call that is held no longer is gone, also where its guard died."""
 _DENIED_FOR_NS = 600 * _NS
 """An identical call is refused for this long after a denial (S16)."""
-_PROGRESS_S = 5.0
-_OUTCOME_S = 15.0
-"""At least this long a call waits for the outcome after it brought the approval itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +68,15 @@ class DeskSettings:
     """Configuration of the desk.
 
     `environment` gives the environment of a server; `adopts` says for (`Principal.key`, server) whether this guard
-    may take over requests of a guard that died: only of the same principal and for servers that it serves.
+    may take over requests of a guard that died: only of the same principal and for servers that it serves. `page`
+    gives the address of a request on the page for reviewers, where somebody serves that page.
     """
 
     mode: Mode
     max_open: int
     environment: Callable[[str], str]
     adopts: Callable[[str, str], bool]
+    page: Callable[[str], str] | None = None
 
 
 class ApprovalDesk:
@@ -93,6 +93,8 @@ class ApprovalDesk:
         recheck: Recheck,
         mask: Callable[[str], MaskedText],
         settings: DeskSettings,
+        clients: Clients,
+        tell: Tell,
     ) -> None:
         self._store = store
         self._keys = keys
@@ -102,21 +104,40 @@ class ApprovalDesk:
         self._settings = settings
         self._wake = Wake()
         self._review = ApprovalReview(store, keys, ids, mask=mask)
-        outbox = Outbox(store, audit, holders.id, keys=keys, reviewers=self._review.reviewers, mask=mask)
+        self._grants = self._review.grants
+        self._clients = clients
+        self._asking = Asking(clients, settings.mode, settings.page)
+        self._notices = Notices(store, tell)
+        self._waiting = Waiting(
+            store=store, keys=keys, holders=holders, wake=self._wake, review=self._review, clients=clients
+        )
         self._used = Used(holders.folder.parent / "used")
+        self._runner = self._make_runner(audit, recheck)
+
+    def _make_runner(self, audit: AuditTrail, recheck: Recheck) -> Runner:
+        store, keys, mask = self._store, self._keys, self._mask
+        reviewers = self._review.reviewers
+        outbox = Outbox(store, audit, self._holders.id, keys=keys, reviewers=reviewers, grants=self._grants, mask=mask)
         execution = Execution(
             store=store,
             keys=keys,
-            ids=ids,
+            ids=self._ids,
             outbox=outbox,
             wake=self._wake,
             recheck=recheck,
             mask=mask,
             used=self._used,
-            mode=settings.mode,
+            grants=self._grants,
+            mode=self._settings.mode,
         )
-        self._runner = Runner(
-            store=store, holders=holders, outbox=outbox, wake=self._wake, execution=execution, adopts=settings.adopts
+        return Runner(
+            store=store,
+            holders=self._holders,
+            outbox=outbox,
+            wake=self._wake,
+            execution=execution,
+            grants=self._grants,
+            adopts=self._settings.adopts,
         )
 
     async def run(
@@ -127,7 +148,17 @@ class ApprovalDesk:
         Started once what dead holders left behind is recovered. `holders.open()` comes before.
         """
         await to_thread.run_sync(self._used.sweep, self._store.now_ns())
-        await self._runner.run(executor, task_status=task_status)
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._notices.run)
+            await self._runner.run(executor, task_status=task_status)
+
+    async def until_asked(self) -> None:
+        """Return once a request waits for people, of whatever process of this data folder."""
+        while True:
+            signal = self._wake.signal
+            if await self._store.requests((State.PENDING,), limit=1):
+                return
+            await signal.wait()
 
     async def live_call_ids(self) -> frozenset[str]:
         """Calls with a live request: for these no `call.interrupted` is written at start (D26)."""
@@ -148,16 +179,37 @@ class ApprovalDesk:
         fresh = request is None
         if request is None:
             environment = self._settings.environment(call.target.server)
-            stored = Stored(call, views, decision, environment, self._settings.mode)
+            stored = await self._grants.seen(Stored(call, views, decision, environment, self._settings.mode))
             request = await self._attach_or_open(stored, key, channels)
-        prompts = may_prompt(self._settings.mode, request.min_assurance, channels)
-        if fresh and request.row.state is State.PENDING and prompts and front.era == "modern":
-            return AskClient(build_prompt(request))
-        with self._wake.attach(request.row.id):
-            here = await self._answered(request, call.principal, front)
-            form = prompts and front.era == "legacy"
-            request = await self._hold(request, call.principal, front, decision.terms.hold_s, form=form, here=here)
-        return await self._conclude(request)
+        question = await self._asking.question(
+            request,
+            call.principal.client,
+            front,
+            decision.terms.hold_s,
+            others=await self._store.others_waiting(request),
+        )
+        if fresh and request.row.state is State.PENDING:
+            question = await self._once(request, question, front)
+            if request.call_id == call.call_id:  # opened by this very call
+                self._notices.expect(request.row.id, PATIENCE_S if question.prompt else 0.0)
+            if question.prompt is not None and front.era == "modern":
+                await self._clients.asked(call.principal.client, question.channel)
+                return AskClient(question.prompt)
+        return await self._waiting.attend(request, call.principal, front, question)
+
+    async def _once(self, request: Request, question: Question, front: Front) -> Question:
+        """The question, if nobody was asked it or is being asked it by an equal call, of whatever process.
+
+        A form of an older client is open as long as its call is held. A newer one brings its answer when it likes, so
+        there the question is asked once in the life of a request; so it is where it was dismissed.
+        """
+        if question.prompt is None:
+            return question
+        async with self._store.write() as transaction:
+            held_ns = transaction.now_ns + int((question.hold_s + _WITHDRAWN_S) * _NS)
+            until_ns = held_ns if front.era == "legacy" else request.row.expires_ns
+            first = await transaction.ask_once(request.row.id, until_ns)
+        return question if first else replace(question, prompt=None)
 
     async def wait(self, approval_id: str, principal: Principal, timeout_s: float) -> Suspended | Answer:
         """For `guard_approval_wait`: the requester's own requests only; an outcome is given as often as asked for.
@@ -169,10 +221,8 @@ class ApprovalDesk:
         request = await self._store.get(approval_id)
         if request is None or request.row.owner != principal.key:
             raise UnknownApprovalError("you have no such approval request", hint="repeat the call itself")
-        with self._wake.attach(approval_id), anyio.move_on_after(timeout_s):
-            await self._take_over(request)
-            await self._while(approval_id, LIVE)
-        return await self._conclude(request)
+        await self._waiting.pick_up(request, timeout_s)
+        return await self._waiting.conclude(request)
 
     # -- attaching ---------------------------------------------------------------------------------------------
 
@@ -188,10 +238,11 @@ class ApprovalDesk:
         return None if request.row.state is State.INVALIDATED else request
 
     async def _attach_or_open(self, stored: Stored, key: str, channels: Channels) -> Request:
+        fitting = await self._grants.fitting(stored)  # looks at the file system: not in the transaction
         async with self._store.write() as transaction:
             found = await self._attach_in(transaction, stored, key)
             if found is None:
-                found = await self._open_in(transaction, stored, key, channels)
+                found = await self._open_in(transaction, stored, key, channels, fitting)
         self._wake.ring()
         if isinstance(found, GuardError):
             raise found
@@ -204,6 +255,7 @@ class ApprovalDesk:
         if live is not None and why is not None:
             live = live if isinstance(await transaction.void(live, why), Conflict) else None
         if live is not None:
+            await transaction.count_call(live)
             return live if self._holders.alive(live.row.holder) else await self._adopt_in(transaction, live)
         last = await transaction.last(owner, key)
         if last is None or isinstance(unseal(self._keys, last), Void):
@@ -231,12 +283,20 @@ class ApprovalDesk:
         return await transaction.hold(live, self._holders.id) or live
 
     async def _open_in(
-        self, transaction: Transaction, stored: Stored, key: str, channels: Channels
+        self,
+        transaction: Transaction,
+        stored: Stored,
+        key: str,
+        channels: Channels,
+        fitting: tuple[Fitting, ...],
     ) -> Request | GuardError:
+        """T1, and at once T2 where a grant covers the call."""
         owner, need = stored.call.principal.key, demanded(stored.decision, stored.mode)
         stored = replace(stored, created_ns=transaction.now_ns)
+        lives = [await transaction.grant_lives(grant.id, uses_below=grant.max_uses) for grant in fitting]
         try:
-            require_reachable(stored.mode, need, channels)
+            if not any(lives):
+                require_reachable(stored.mode, need, channels)
             request = new_request(stored, key, keys=self._keys, ids=self._ids, holder=self._holders.id, mask=self._mask)
         except RefusalError as error:
             return error
@@ -246,109 +306,4 @@ class ApprovalDesk:
                 hint="decide or wait for the open ones: `mcp-guard approvals ls`",
             )
         await transaction.insert(request, {})
-        return request
-
-    # -- waiting -----------------------------------------------------------------------------------------------
-
-    async def _answered(self, request: Request, principal: Principal, front: Front) -> bool:
-        """Modern era: take the answer that the client brought. Whether it approved the request."""
-        answer = front.resumed[1] if front.resumed and front.resumed[0] == request.row.id else None
-        if answer is None or request.row.state is not State.PENDING:
-            return False
-        return await self._take(request, principal, answer)
-
-    async def _take(self, request: Request, principal: Principal, answer: PromptAnswer) -> bool:
-        """T4 or T5 by the requester's own client; whatever does not count leaves the request as it is."""
-        prompt = build_prompt(request)
-        if answer.verdict == "dismissed" or (answer.verdict == "approve" and not fingerprint_typed(prompt, answer)):
-            return False
-        reviewer = Reviewer(principal.subject, Assurance.A1, "elicitation", principal.key)
-        try:
-            await self._review.decide(
-                request.row.id, answer.verdict, reviewer, answer.reason, shown=request.row.action_digest
-            )
-        except (ConflictError, RefusalError):
-            return False
-        self._wake.ring()
-        return answer.verdict == "approve"
-
-    async def _hold(
-        self, request: Request, principal: Principal, front: Front, hold_s: float, *, form: bool, here: bool
-    ) -> Request:
-        """Wait for the decision, then for the outcome, as long as allowed. Returns the request as it was known."""
-        deadline = anyio.current_time() + hold_s
-        if request.row.state is State.PENDING and not here:
-            with anyio.CancelScope(deadline=deadline):
-                here = await self._until_decided(request, principal, front, form=form)
-        if here:
-            deadline = max(deadline, anyio.current_time() + _OUTCOME_S)
-        with anyio.CancelScope(deadline=deadline):
-            await self._take_over(request)
-            if (await self._current(request)).row.state is not State.PENDING:
-                await self._while(request.row.id, LIVE)
-        return request
-
-    async def _until_decided(self, request: Request, principal: Principal, front: Front, *, form: bool) -> bool:
-        """Race the form against decisions from elsewhere; the form is withdrawn when it is over."""
-        here = False
-        failed: list[GuardError] = []
-
-        async def ask() -> None:
-            nonlocal here
-            try:
-                here = await self._take(request, principal, await front.ask(build_prompt(request)))
-            except GuardError as error:
-                _log.warning("approval_prompt_failed", approval=request.row.id, error=error.code)
-            except Exception as error:  # noqa: BLE001 - the boundary: a broken client has not answered
-                _log.warning("approval_prompt_failed", approval=request.row.id, error=type(error).__name__)
-
-        async with anyio.create_task_group() as group:
-            group.start_soon(self._report, request.row.id, front)
-            if form:
-                group.start_soon(ask)
-            try:
-                await self._while(request.row.id, frozenset({State.PENDING}))
-            except GuardError as error:
-                failed.append(error)
-            group.cancel_scope.cancel()
-        if failed:
-            raise failed[0]
-        return here
-
-    async def _report(self, approval_id: str, front: Front) -> None:
-        done = 0.0
-        while True:
-            await front.progress(done, None, MaskedText(f"waiting for approval {approval_id}"))
-            done += _PROGRESS_S
-            await anyio.sleep(_PROGRESS_S)
-
-    async def _while(self, approval_id: str, states: Iterable[State]) -> None:
-        """Wait as long as the request is in one of these states."""
-        while True:
-            signal = self._wake.signal
-            request = await self._store.get(approval_id)
-            if request is None or request.row.state not in states:
-                return
-            await signal.wait()
-
-    async def _take_over(self, request: Request) -> None:
-        """A request that runs on pick-up is carried out by the process that picks it up (D35)."""
-        if request.run != "on_pickup" or request.row.holder == self._holders.id:
-            return
-        async with self._store.write() as transaction:
-            current = await transaction.get(request.row.id)
-            if current is not None and current.row.state in {State.PENDING, State.APPROVED}:
-                await transaction.hold(current, self._holders.id)
-        self._wake.ring()
-
-    async def _current(self, request: Request) -> Request:
-        return await self._store.get(request.row.id) or request
-
-    async def _conclude(self, request: Request) -> Answer | Suspended:
-        request = await self._current(request)
-        if request.row.state in LIVE | OUTCOMES and isinstance(unseal(self._keys, request), Void):
-            raise StoreUnavailableError(f"the stored request {request.row.id} was altered from outside")
-        if request.row.state in OUTCOMES and not request.delivered:
-            async with self._store.write() as transaction:
-                await transaction.deliver(request.row.id)
-        return outcome.conclude(self._keys, request)
+        return await self._grants.use_in(transaction, request, fitting) or request

@@ -23,6 +23,8 @@ class Reviewer:
     channel: Literal["elicitation", "cli", "console"]
     principal_key: str | None = None
     """The requester-side identity of this person, where it is known."""
+    how: str = ""
+    """What the person did to decide, where the channel tells: `click`, `second_look`. Signed and recorded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ def judge(mode: Mode, owner: str, need: Assurance, reviewer: Reviewer) -> Separa
     Raises:
         NotEligibleError: assurance too low, or the requester himself in team mode.
     """
-    if mode == "team" and (reviewer.assurance < Assurance.A2 or _same_person(owner, reviewer)):
+    if mode == "team" and (reviewer.assurance < Assurance.A2 or same_person(owner, reviewer)):
         raise NotEligibleError(
             "separation of duties: a requester never approves an own call",
             hint="another reviewer decides, with the token from `mcp-guard reviewer add NAME`",
@@ -81,10 +83,11 @@ def judge(mode: Mode, owner: str, need: Assurance, reviewer: Reviewer) -> Separa
             f"this request needs assurance {need.name}; {reviewer.channel} gives {reviewer.assurance.name}",
             hint="set MCP_GUARD_REVIEWER_TOKEN to the token of a reviewer",
         )
-    return "none" if reviewer.assurance < Assurance.A2 or _same_person(owner, reviewer) else "reviewer"
+    return "none" if reviewer.assurance < Assurance.A2 or same_person(owner, reviewer) else "reviewer"
 
 
-def _same_person(owner: str, reviewer: Reviewer) -> bool:
+def same_person(owner: str, reviewer: Reviewer) -> bool:
+    """Whether the reviewer is the requester `owner` (a `Principal.key`), as far as names tell."""
     if reviewer.principal_key == owner:
         return True
     subject = str(json.loads(owner)[1])

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 import anyio
 import structlog
 from anyio import to_thread
 
 from mcp_guard.approval import outcome
-from mcp_guard.approval.eligibility import Mode, demanded
+from mcp_guard.approval.eligibility import Mode, Separation, demanded
+from mcp_guard.approval.grants import Grants, Warrant
 from mcp_guard.approval.machine import Claim, Conflict, Event, Finish, Lose, MarkSent, Release, Void
 from mcp_guard.approval.outbox import Outbox
 from mcp_guard.approval.rows import Request
 from mcp_guard.approval.sealed import intact
 from mcp_guard.approval.statement import Statement, Stored, verify
 from mcp_guard.approval.store import ApprovalStore
+from mcp_guard.approval.transaction import Transaction
 from mcp_guard.approval.used import Used
 from mcp_guard.approval.wake import Wake
 from mcp_guard.clock import Ids
@@ -29,11 +32,11 @@ from mcp_guard.errors import (
     OutcomeUnknownError,
 )
 from mcp_guard.keystore import KeyStore
-from mcp_guard.model import Answer, Call, Decision, Effect, MaskedText, Views
+from mcp_guard.model import Answer, Assurance, Call, Decision, Effect, MaskedText, Views
 from mcp_guard.permit import Permit, issue_permit
 from mcp_guard.ports import Executor
 
-Recheck = Callable[[Call, Views], Decision]
+Recheck = Callable[[Call, Views], Awaitable[Decision]]
 """Judges the stored call again by today's policy and catalogue; raises when it may not run at all."""
 
 _log = structlog.get_logger(__name__)
@@ -41,15 +44,27 @@ _log = structlog.get_logger(__name__)
 _ACTOR = "guard"
 
 
+@dataclass(frozen=True, slots=True)
+class Approved:
+    """What may be carried out, and on whose word: a signed decision over it, or a use of a signed grant."""
+
+    stored: Stored
+    assurance: Assurance
+    separation: Separation
+    not_after_ns: int
+    warrant: Warrant | None = None
+    """The use of a grant, noted as spent beside the approval itself."""
+
+
 class ClaimedRun:
     """`ports.ApprovedRun`: one claimed request in the hands of the executor."""
 
-    def __init__(
-        self, store: ApprovalStore, used: Used, request: Request, stored: Stored, *, not_after_ns: int
-    ) -> None:
+    def __init__(self, store: ApprovalStore, used: Used, request: Request, approved: Approved) -> None:
         self._store = store
         self._used = used
-        self._not_after_ns = not_after_ns
+        self._not_after_ns = approved.not_after_ns
+        self._warrant = approved.warrant
+        stored = approved.stored
         self.request = request
         self.approval_id = request.row.id
         self.execution_id = request.row.exec_id or ""
@@ -60,10 +75,12 @@ class ClaimedRun:
     async def mark_sent(self) -> bool:
         """T14: commit sent=1, and leave the witness outside the database.
 
-        False means: do not send. An approval whose time is over has expired (S13); one with a witness was used.
+        False means: do not send. An approval whose time is over has expired (S13), one with a witness was used, and a
+        grant that was revoked meanwhile gives the call back: then it is void.
         """
+        revoked = await to_thread.run_sync(self._revoked)
         async with self._store.write() as transaction:
-            over = transaction.now_ns >= self._not_after_ns
+            over = transaction.now_ns >= self._not_after_ns or revoked or await self._ended_in(transaction)
             event = Release(self.execution_id) if over else MarkSent(self.execution_id)
             step = await transaction.step(self.request, event, actor=_ACTOR)
             if isinstance(step, Conflict) and step.why == "time":
@@ -72,7 +89,22 @@ class ClaimedRun:
             return False
         self.request = step
         # After the commit: a crash between the two leaves an unknown outcome, and never a used approval unsent.
-        return step.row.sent and await to_thread.run_sync(self._used.take, self.approval_id, self._not_after_ns)
+        return step.row.sent and await to_thread.run_sync(self._note_used)
+
+    def _note_used(self) -> bool:
+        if not self._used.take(self.approval_id, self._not_after_ns):
+            return False
+        if self._warrant is None:
+            return True
+        # Looked at last: a revocation that comes later comes after the call.
+        return self._used.take(self._warrant.witness, self._not_after_ns) and not self._revoked()
+
+    def _revoked(self) -> bool:
+        return self._warrant is not None and self._used.holds(self._warrant.ended)
+
+    async def _ended_in(self, transaction: Transaction) -> bool:
+        """Whether the grant is over by its row: checking again, and the record, may have taken seconds."""
+        return self._warrant is not None and not await transaction.grant_lives(self._warrant.grant)
 
 
 class Execution:
@@ -89,9 +121,11 @@ class Execution:
         recheck: Recheck,
         mask: Callable[[str], MaskedText],
         used: Used,
+        grants: Grants,
         mode: Mode,
     ) -> None:
         self._used = used
+        self._grants = grants
         self._mode: Mode = mode
         self._store = store
         self._keys = keys
@@ -115,23 +149,21 @@ class Execution:
         # 5. The executor commits sent=1 before the first byte; what it leaves behind decides the last state.
         approved = await self._verified(request)  # (1)
         if not isinstance(approved, Void):
-            approved = self._objection(*approved) or approved  # (2)
+            approved = await self._objection(approved) or approved  # (2)
         if isinstance(approved, Void):
             async with self._store.write() as transaction:
                 await transaction.void(request, approved)
             self._wake.ring()
             return
-        stored, statement = approved
         await self._outbox.flush(request.row.id)  # (3)
         row = request.row
         claim = Claim(row.holder, row.owner, row.lookup, row.action_digest, self._ids.new("exe"))
         claimed = await self._step(request, claim)  # (4)
         if claimed is not None:
-            run = ClaimedRun(self._store, self._used, claimed, stored, not_after_ns=statement.exp_ns)
-            await self._execute(run, executor)  # (5)
+            await self._execute(ClaimedRun(self._store, self._used, claimed, approved), executor)  # (5)
 
-    async def _verified(self, request: Request) -> tuple[Stored, Statement] | Void:
-        """What was approved and by which statement, or why nothing was."""
+    async def _verified(self, request: Request) -> Approved | Void:
+        """What was approved and on whose word, or why nothing was."""
         approval_id = request.row.id
         stored = intact(self._keys, self._mask, request)
         if isinstance(stored, Void):
@@ -142,13 +174,15 @@ class Execution:
         for signed in await self._store.decisions(approval_id):
             statement = verify(self._keys, signed.statement, signed.signature)
             if statement is not None and _covers(statement, stored, request, self._store.now_ns()):
-                return stored, statement
-        return Void.UNSIGNED
+                return Approved(stored, statement.assurance, statement.separation, statement.exp_ns)
+        warrant = await self._grants.warrant(request, stored)
+        return _by_grant(stored, warrant) if isinstance(warrant, Warrant) else warrant or Void.UNSIGNED
 
-    def _objection(self, stored: Stored, statement: Statement) -> Void | None:
+    async def _objection(self, approved: Approved) -> Void | None:
         """Why today's policy no longer lets it run (S10); None when it does."""
+        stored = approved.stored
         try:
-            decision = self._recheck(stored.call, stored.views)
+            decision = await self._recheck(stored.call, stored.views)
         except FaultError:
             raise  # not known yet: nothing was claimed, and the approval may still be used in time
         except Exception as error:  # noqa: BLE001 - the boundary: whatever fails here, nothing runs
@@ -158,9 +192,9 @@ class Execution:
             return Void.DENIED
         if decision.policy_digest != stored.decision.policy_digest:
             return Void.POLICY
-        if self._mode == "team" and statement.separation != "reviewer":
+        if self._mode == "team" and approved.separation != "reviewer":
             return Void.SEPARATION
-        if decision.effect is Effect.REQUIRE_APPROVAL and demanded(decision, self._mode) > statement.assurance:
+        if decision.effect is Effect.REQUIRE_APPROVAL and demanded(decision, self._mode) > approved.assurance:
             return Void.ASSURANCE
         return None
 
@@ -190,6 +224,10 @@ class Execution:
             step = await transaction.step(request, event, actor=_ACTOR, result=result)
         self._wake.ring()
         return step if isinstance(step, Request) else None
+
+
+def _by_grant(stored: Stored, warrant: Warrant) -> Approved:
+    return Approved(stored, warrant.assurance, warrant.separation, warrant.expires_ns, warrant)
 
 
 def _covers(statement: Statement, stored: Stored, request: Request, now_ns: int) -> bool:

@@ -70,6 +70,13 @@ class Approve:
 
 
 @dataclass(frozen=True, slots=True)
+class UseGrant:
+    """T2: a standing grant covers the call; a use of it was taken in the same transaction."""
+
+    grant: str
+
+
+@dataclass(frozen=True, slots=True)
 class Deny:
     """T5."""
 
@@ -94,9 +101,11 @@ class Void(StrEnum):
 
     UNREADABLE = "what is stored cannot be opened"
     ALTERED = "what is stored is not what was asked for"
+    EARLIER = "it was asked for under an earlier version of the guard; ask again"
     SHOWN = "what reviewers were shown is not what would run"
     USED = "this approval was used before"
     UNSIGNED = "no signed decision approves it"
+    GRANT = "the grant that approved it is over, was revoked, or does not cover it"
     UNCHECKED = "it could not be checked again"
     DENIED = "the policy now denies this call"
     POLICY = "the policy has changed"
@@ -160,7 +169,9 @@ class Reconcile:
     reason: str
 
 
-Event: TypeAlias = Approve | Deny | Cancel | Tick | Invalidate | Claim | MarkSent | Release | Finish | Lose | Reconcile
+Event: TypeAlias = (
+    Approve | UseGrant | Deny | Cancel | Tick | Invalidate | Claim | MarkSent | Release | Finish | Lose | Reconcile
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +207,7 @@ EDGES = {
     edge.transition: edge
     for edge in (
         _edge("T1", (), (State.PENDING,)),
+        _edge("T2", (State.PENDING,), (State.APPROVED,)),
         _edge("T4", (State.PENDING,), (State.APPROVED,)),
         _edge("T5", (State.PENDING,), (State.DENIED,)),
         _edge("T9", (State.PENDING, State.APPROVED), (State.CANCELLED,)),
@@ -247,6 +259,11 @@ def _approve(row: Row, event: Approve, now: int) -> Step | Conflict:
     use_by = now + row.use_within_ns
     approved = replace(row, state=State.APPROVED, use_by_ns=use_by, decided_by=event.reviewer, reason=event.reason)
     return Step("T4", approved)
+
+
+def _use_grant(row: Row, event: UseGrant, now: int) -> Step | Conflict:
+    use_by = now + row.use_within_ns
+    return Step("T2", replace(row, state=State.APPROVED, use_by_ns=use_by, decided_by=f"grant {event.grant}"))
 
 
 def _deny(row: Row, event: Deny, now: int) -> Step | Conflict:
@@ -317,6 +334,7 @@ def _ended(row: Row, state: State, now: int, *, decided_by: str, reason: str) ->
 
 _HANDLERS: dict[type[Event], Callable[..., Step | Conflict]] = {
     Approve: _approve,
+    UseGrant: _use_grant,
     Deny: _deny,
     Cancel: _cancel,
     Tick: _tick,

@@ -16,6 +16,9 @@ from collections.abc import Callable
 
 import anyio
 
+from mcp_guard.approval.consolelog import ConsoleLog
+from mcp_guard.approval.grantlog import GrantLog
+from mcp_guard.approval.grants import Grants
 from mcp_guard.approval.machine import EDGES, State, Void
 from mcp_guard.approval.reviewers import Reviewers
 from mcp_guard.approval.rows import Request, ReviewerRow, StoredEvent
@@ -31,6 +34,7 @@ from mcp_guard.ports import AuditTrail
 
 _TYPES = {
     "T1": "approval.requested",
+    "T2": "grant.used",
     "T4": "approval.decision",
     "T5": "approval.decision",
     "T9": "approval.cancelled",
@@ -64,6 +68,7 @@ class Outbox:
         *,
         keys: KeyStore,
         reviewers: Reviewers,
+        grants: Grants,
         mask: Callable[[str], MaskedText],
     ) -> None:
         self._store = store
@@ -71,6 +76,8 @@ class Outbox:
         self._holder = holder
         self._keys = keys
         self._reviewers = reviewers
+        self._grants = GrantLog(store, audit, grants, keys, mask)
+        self._console = ConsoleLog(store, audit, keys)
         self._mask = mask
         self._one_at_a_time = anyio.Lock()
 
@@ -83,6 +90,7 @@ class Outbox:
                 events stay, those of others were appended. An event may be appended twice, with the same `event`.
         """
         async with self._one_at_a_time:
+            await self._grants.flush()  # that a grant was given stands before its first use
             sent: list[int] = []
             unreadable: StoreUnavailableError | None = None
             try:
@@ -93,7 +101,7 @@ class Outbox:
                         unreadable = error
                         continue
                     if request is not None and (event.transition in _TYPES or event.transition not in EDGES):
-                        await self._audit.append(self._record(request, event))
+                        await self._audit.append(await self._record(request, event))
                     sent.append(event.seq)
             finally:
                 if sent:
@@ -103,7 +111,7 @@ class Outbox:
                 raise unreadable
 
     async def flush_reviewers(self) -> None:
-        """Append the registrations that are not in the log yet.
+        """Append the registrations, and what happened at the page, that are not in the log yet.
 
         Raises:
             AuditUnavailableError, StoreUnavailableError: as `flush`.
@@ -112,6 +120,7 @@ class Outbox:
             await self._audit.append(self._registered(row))
             async with self._store.write() as transaction:
                 await transaction.mark_recorded(row.name)
+        await self._console.flush()
 
     def _registered(self, row: ReviewerRow) -> Record:
         if not self._reviewers.own(row):
@@ -119,11 +128,13 @@ class Outbox:
         fields: JsonDict = {"reviewer": row.name, "added_by": row.added_by}
         return Record("reviewer.added", actor=row.added_by, fields=fields, at_ns=row.created_ns)
 
-    def _record(self, request: Request, event: StoredEvent) -> Record:
+    async def _record(self, request: Request, event: StoredEvent) -> Record:
         if not self._possible(request, event):
             return _unverified(event)
         if isinstance(self._stored(request, event), Void):
             return _voided(event) if event.transition == "T12" else _unverified(event)
+        if event.transition == "T2" and not await self._grants.used(request, event):
+            return _unverified(event)
         if event.transition not in _BY_PERSONS:
             return _own(request, event, self._at(request, event))
         statement, signature = self._statement(request, event)
@@ -170,6 +181,7 @@ class Outbox:
             "channel": statement.channel,
             "mode": statement.mode,
             "separation": statement.separation,
+            **({"how": statement.how} if statement.how else {}),
             "statement": statement.text(),
             "signature": signature,
         }
@@ -220,6 +232,8 @@ def _own(request: Request, event: StoredEvent, at_ns: int) -> Record:
             "fingerprint": fingerprint(request.row.action_digest),
             "expires_at": iso(request.row.expires_ns),
         }
+    if event.transition == "T2":
+        fields |= {name: (event.detail or {}).get(name) for name in ("grant", "use")}
     record = Record(
         _TYPES[event.transition],
         call_id=request.call_id,

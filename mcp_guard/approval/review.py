@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mcp_guard.approval.eligibility import Reviewer, Separation, judge
+from mcp_guard.approval.grants import Chosen, Grant, Grants, chosen_or_error
 from mcp_guard.approval.machine import Approve, Cancel, Conflict, Deny, Event, Reconcile, State, Void
 from mcp_guard.approval.reviewers import Reviewers
 from mcp_guard.approval.rows import Request, SignedDecision, StoredEvent
@@ -43,6 +44,8 @@ class Shown:
     request: Request
     fingerprint: str
     events: tuple[StoredEvent, ...]
+    others: int = 0
+    """How many other calls of this requester and tool wait under the same rule."""
 
 
 class ApprovalReview:
@@ -58,6 +61,7 @@ class ApprovalReview:
         self._ids = ids
         self._mask = mask
         self.reviewers = Reviewers(store, keys)
+        self.grants = Grants(store, keys, ids, mask=mask)
 
     async def add_reviewer(self, name: str, *, user: str, tty: bool, token: str | None) -> str:
         """Register a reviewer, from a terminal or with the token of another one; returns the new token.
@@ -106,21 +110,46 @@ class ApprovalReview:
         if request is None:
             raise _unknown()
         events = tuple(await self._store.events(approval_id))
-        return Shown(request, fingerprint(request.row.action_digest), events)
+        others = await self._store.others_waiting(request)
+        return Shown(request, fingerprint(request.row.action_digest), events, others)
+
+    async def list_grants(self, *, active_only: bool = True) -> list[Grant]:
+        """Grants, newest first: those that still let calls through, or all."""
+        return await self.grants.list(active_only=active_only)
+
+    async def revoke_grant(self, grant_id: str, reviewer: Reviewer) -> Grant:
+        """End a grant. It tightens, so it needs neither a terminal nor a token; `reviewer` is recorded.
+
+        Raises:
+            UnknownApprovalError: no such grant.
+        """
+        return await self.grants.revoke(grant_id, reviewer)
 
     async def decide(
-        self, approval_id: str, verdict: Verdict, reviewer: Reviewer, reason: str = "", *, shown: str | None = None
+        self,
+        approval_id: str,
+        verdict: Verdict,
+        reviewer: Reviewer,
+        reason: str = "",
+        *,
+        shown: str | None = None,
+        grant: int | None = None,
     ) -> Request:
         """T4 or T5. `shown` is the action digest that the reviewer saw, where the channel knows it.
 
+        `grant` is the index in `view["grants"]` of the grant that is given with the approval, in the same transaction.
         Anybody may deny; who may approve is in `eligibility`.
 
         Raises:
             UnknownApprovalError, NotEligibleError, ApprovalExpiredError
             AlreadyDecidedError: somebody was first; the message names the state and who.
+            UsageError: the request offers no such grant; nothing was decided.
         """
+        if (error := chosen_or_error(verdict, grant)) is not None:
+            raise error
+        chosen = None if grant is None else await self.grants.choose(approval_id, grant)
         async with self._store.write() as transaction:
-            outcome = await self._decide_in(transaction, approval_id, verdict, reviewer, reason, shown)
+            outcome = await self._decide_in(transaction, approval_id, verdict, reviewer, reason, shown, chosen)
         return _raised(outcome)
 
     async def cancel(self, approval_id: str, reviewer: Reviewer, reason: str = "") -> Request:
@@ -167,6 +196,7 @@ class ApprovalReview:
         reviewer: Reviewer,
         reason: str,
         shown: str | None,
+        chosen: Chosen | None,
     ) -> Request | Conflict | GuardError:
         request = await transaction.get(approval_id)
         if request is None:
@@ -183,7 +213,10 @@ class ApprovalReview:
                 separation = judge(stored.mode, request.row.owner, request.min_assurance, reviewer)
             except NotEligibleError as error:
                 return error
-        return await self._say(transaction, request, verdict, reviewer, reason, shown=shown, separation=separation)
+        after = await self._say(transaction, request, verdict, reviewer, reason, shown=shown, separation=separation)
+        if chosen is not None and isinstance(after, Request):
+            await self.grants.give_in(transaction, request, stored, chosen, reviewer=reviewer, separation=separation)
+        return after
 
     async def _say(
         self,
@@ -230,13 +263,15 @@ class ApprovalReview:
             exp_ns=now_ns + row.use_within_ns if said == "approve" else now_ns,
             comment_mac=comment_mac(self._keys, row.id, nonce, comment),
             nonce=nonce,
+            how=reviewer.how,
         )
         return SignedDecision(statement.text(), sign(self._keys, statement))
 
 
 def _event(said: Said, request: Request, reviewer: Reviewer, comment: str, shown: str | None) -> Event:
     if said == "approve":
-        return Approve(request.row.round, shown or request.row.action_digest, reviewer.name, comment)
+        digest = request.row.action_digest if shown is None else shown
+        return Approve(request.row.round, digest, reviewer.name, comment)
     if said == "deny":
         return Deny(reviewer.name, comment)
     if said == "cancel":

@@ -33,6 +33,8 @@ class Request:
     payload: bytes
     delivered: bool = False
     result: bytes | None = None
+    calls: int = 1
+    """How many equal calls asked for it so far."""
 
     def __repr__(self) -> str:
         return f"Request({self.row.id}, {self.row.state})"
@@ -132,6 +134,7 @@ def _request_of(columns: Mapping[str, Any]) -> Request:
         payload=columns["payload"],
         delivered=bool(columns["delivered"]),
         result=columns["result"],
+        calls=columns["calls"],
     )
 
 

@@ -11,6 +11,7 @@ import anyio.abc
 import structlog
 
 from mcp_guard.approval.execution import Execution
+from mcp_guard.approval.grants import Grants
 from mcp_guard.approval.holders import Holders
 from mcp_guard.approval.machine import LIVE, Lose, Release, State
 from mcp_guard.approval.outbox import Outbox
@@ -43,6 +44,7 @@ class Runner:
         outbox: Outbox,
         wake: Wake,
         execution: Execution,
+        grants: Grants,
         adopts: Callable[[str, str], bool],
     ) -> None:
         self._store = store
@@ -50,8 +52,10 @@ class Runner:
         self._outbox = outbox
         self._wake = wake
         self._execution = execution
+        self._grants = grants
         self._adopts = adopts
         self._running: set[str] = set()
+        self._holding = False
 
     async def run(self, executor: Executor, *, task_status: anyio.abc.TaskStatus[None]) -> None:
         """Recover, then work until cancelled."""
@@ -63,7 +67,8 @@ class Runner:
             while True:
                 signal = self._wake.signal
                 start = partial(self._start_approved, group, executor)
-                steps: list[_Part] = [start, self._outbox.flush, self._sweep, self._outbox.flush_reviewers]
+                steps: list[_Part] = [self._release, start, self._outbox.flush, self._sweep]
+                steps += [self._outbox.flush_reviewers, self._look]
                 if anyio.current_time() - recovered > _RECOVER_EVERY_S:
                     steps.append(self.recover)
                     recovered = anyio.current_time()
@@ -72,6 +77,10 @@ class Runner:
                     signal = anyio.Event()
                 with anyio.move_on_after(_ROUND_S):
                     await signal.wait()
+
+    async def _release(self) -> None:
+        if await self._grants.release(self._holders.id):
+            self._wake.ring()
 
     async def recover(self) -> None:
         """Take over from holders that died: T15 and T17, then adoption of what this process can carry out."""
@@ -136,8 +145,12 @@ class Runner:
                 pass  # the transaction itself expires what is due
             self._wake.ring()
 
+    async def _look(self) -> None:
+        """Note whether anything here waits for people: a decision is then to take effect at once, call or no call."""
+        self._holding = await self._store.any_open(self._holders.id)
+
     async def _poll(self) -> None:
-        """Notice commits of other processes; slower when for 30 s nothing happened and no call waits."""
+        """Notice commits of other processes; slower when for 30 s nothing happened and nothing waits."""
         seen, last_change = -1, anyio.current_time()
         while True:
             try:
@@ -147,5 +160,5 @@ class Runner:
             if version != seen:
                 seen, last_change = version, anyio.current_time()
                 self._wake.ring()
-            idle = anyio.current_time() - last_change > _IDLE_AFTER_S and not self._wake.attached()
+            idle = anyio.current_time() - last_change > _IDLE_AFTER_S and not (self._holding or self._wake.attached())
             await anyio.sleep(_POLL_IDLE_S if idle else _POLL_S)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from mcp_guard.approval import statement
 from mcp_guard.approval.eligibility import demanded
 from mcp_guard.approval.machine import Row, State, Void
-from mcp_guard.approval.prompt import build_view
+from mcp_guard.approval.prompt import VIEW, build_view
 from mcp_guard.approval.rows import Request
 from mcp_guard.approval.statement import Stored
 from mcp_guard.clock import Ids
@@ -31,6 +31,7 @@ def new_request(
     Raises:
         InvalidArgumentsError: the arguments have no canonical form.
     """
+    stored = replace(stored, shown_as=VIEW)
     blank = _shape(stored, ids.new("apr"), ids.new("nonce"), lookup, holder)
     view = build_view(stored, mask)
     payload = keys.seal(_KEY, statement.dump(stored), bound_to=blank.row.id)
@@ -57,6 +58,8 @@ def intact(keys: KeyStore, mask: Callable[[str], MaskedText], request: Request) 
     stored = unseal(keys, request)
     if isinstance(stored, Void):
         return stored
+    if stored.shown_as != VIEW:
+        return Void.EARLIER
     view = build_view(stored, mask)
     return stored if (view, view["tool"]) == (request.view, request.tool) else Void.SHOWN
 

@@ -34,6 +34,10 @@ class Stored:
     mode: Mode
     """Whether somebody else than the requester must decide. Fixed when the request is made."""
     created_ns: int = 0
+    linked: tuple[str, ...] = ()
+    """Pointers of arguments whose folder was reached through links when the call was asked for."""
+    shown_as: int = 0
+    """`prompt.VIEW` of the version that made the request: what reviewers see is built anew, and must be the same."""
 
     @property
     def expires_ns(self) -> int:
@@ -132,6 +136,8 @@ class Statement:
     """An approval is worth nothing from here on."""
     comment_mac: str
     nonce: str
+    how: str = ""
+    """What the person did to decide, where the channel tells: `second_look`."""
 
     def text(self) -> str:
         """The bytes that are signed: JSON with sorted keys, strings and small integers only."""
@@ -150,6 +156,7 @@ class Statement:
             "at": str(self.at_ns),
             "exp": str(self.exp_ns),
             "nonce": self.nonce,
+            **({"how": self.how} if self.how else {}),
         }
         return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
@@ -187,6 +194,7 @@ def _parse(text: str) -> Statement | None:
             at_ns=int(value["at"]),
             exp_ns=int(value["exp"]),
             nonce=str(value["nonce"]),
+            how=str(value.get("how", "")),
         )
     except (ValueError, KeyError, TypeError):
         return None

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
 
+from mcp_guard.approval.grantrows import GrantRow, grant_rows_of
 from mcp_guard.approval.machine import LIVE, State
 from mcp_guard.approval.rows import Request, ReviewerRow, SignedDecision, StoredEvent, event_of, intact_of, request_of
 from mcp_guard.approval.transaction import Transaction, fetch
@@ -49,6 +52,11 @@ class ApprovalStore:
         self._mono = mono
         return self._now
 
+    @property
+    def folder(self) -> Path:
+        """The data folder that holds the store."""
+        return self._db.path.parent
+
     async def version(self) -> int:
         """A number that changes with every commit, of whatever process."""
         return await self._db.data_version()
@@ -84,6 +92,12 @@ class ApprovalStore:
                  OR id IN (SELECT approval FROM outbox WHERE sent_ns IS NULL))"""
         return await self._requests(sql, holder)
 
+    async def any_open(self, holder: str) -> bool:
+        """Whether this process holds a request that waits for a decision or to be carried out."""
+        sql = "SELECT 1 FROM approval WHERE state IN ('pending', 'approved') AND holder = ? LIMIT 1"
+        async with self._db.read() as db:
+            return bool(await fetch(db, sql, (holder,)))
+
     async def any_due(self) -> bool:
         """Whether anything waits for T10 or T11."""
         sql = """SELECT 1 FROM approval WHERE (state = 'pending' AND expires_ns <= ?1)
@@ -118,6 +132,52 @@ class ApprovalStore:
                  WHERE recorded_ns IS NULL OR NOT ? ORDER BY name"""
         async with self._db.read() as db:
             return [ReviewerRow(**columns) for columns in await fetch(db, sql, (int(unrecorded),))]
+
+    async def grants(self, *, unrecorded: bool = False) -> list[GrantRow]:
+        """Rows of grants, newest first; `unrecorded`: only those with something that is not in the audit log yet."""
+        sql = """SELECT * FROM standing_grant WHERE NOT ?1 OR created_recorded = 0
+                 OR (revoked_ns IS NOT NULL AND revoked_recorded = 0) ORDER BY created_ns DESC, rowid DESC LIMIT 500"""
+        async with self._db.read() as db:
+            return grant_rows_of(await fetch(db, sql, (int(unrecorded),)))
+
+    async def grant(self, grant_id: str) -> GrantRow | None:
+        """The grant with this id."""
+        async with self._db.read() as db:
+            found = grant_rows_of(await fetch(db, "SELECT * FROM standing_grant WHERE id = ?", (grant_id,)))
+        return found[0] if found else None
+
+    async def open_grants(
+        self, owner: str | None = None, server: str | None = None, tool: str | None = None
+    ) -> list[GrantRow]:
+        """Grants that are not over, oldest first: of this owner for this tool, or all."""
+        sql = """SELECT * FROM standing_grant WHERE revoked_ns IS NULL AND expires_ns > ?1
+                 AND (?2 IS NULL OR (owner = ?2 AND server = ?3 AND tool = ?4)) ORDER BY created_ns, rowid"""
+        async with self._db.read() as db:
+            return grant_rows_of(await fetch(db, sql, (self.now_ns(), owner, server, tool)))
+
+    async def grant_use(self, approval_id: str) -> tuple[str, int] | None:
+        """Grant and number of the use by which this request was approved."""
+        async with self._db.read() as db:
+            found = await fetch(db, "SELECT grant_id, number FROM grant_use WHERE approval = ?", (approval_id,))
+        return (found[0]["grant_id"], found[0]["number"]) if found else None
+
+    async def console_events(self) -> list[dict[str, Any]]:
+        """What happened at the page and is not in the audit log yet, oldest first."""
+        async with self._db.read() as db:
+            return await fetch(db, "SELECT * FROM console_event ORDER BY seq LIMIT 500")
+
+    async def others_waiting(self, request: Request) -> int:
+        """How many other requests of this owner for this tool wait, under the same rule."""
+        sql = """SELECT count(*) AS n FROM approval WHERE state = 'pending' AND id <> ? AND owner = ?
+                 AND server = ? AND tool = ? AND rule = ?"""
+        values = (request.row.id, request.row.owner, request.server, request.tool, request.rule)
+        async with self._db.read() as db:
+            return int((await fetch(db, sql, values))[0]["n"])
+
+    async def pending(self, holder: str) -> list[Request]:
+        """Requests of this process that wait for a decision, oldest first."""
+        sql = "SELECT * FROM approval WHERE state = 'pending' AND holder = ? ORDER BY created_ns"
+        return await self._requests(sql, holder)
 
     async def _requests(self, sql: str, *parameters: str | int) -> list[Request]:
         async with self._db.read() as db:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import aiosqlite
 import anyio
 
+from mcp_guard.approval.grantrows import GrantRow, grant_rows_of
 from mcp_guard.approval.machine import Conflict, Event, Invalidate, State, Step, Tick, Void, apply
 from mcp_guard.approval.rows import Request, ReviewerRow, SignedDecision, columns_of, intact_of, request_of
 from mcp_guard.errors import InternalError
@@ -31,6 +32,18 @@ _UPDATE = """
 UPDATE approval SET state = :state, version = :version, round = :round, use_by_ns = :use_by_ns, exec_id = :exec_id,
     sent = :sent, ended_ns = :ended_ns, decided_by = :decided_by, reason = :reason, result = :result
 WHERE id = :id AND state = :old_state AND version = :old_version
+"""
+
+_INSERT_GRANT = """
+INSERT INTO standing_grant(id, approval, owner, server, tool, created_ns, expires_ns, uses, revoked_ns, revoked_by,
+    revoked_how, revoked_mac, payload, statement, signature, created_recorded, revoked_recorded)
+VALUES (:id, :approval, :owner, :server, :tool, :created_ns, :expires_ns, :uses, :revoked_ns, :revoked_by,
+    :revoked_how, :revoked_mac, :payload, :statement, :signature, :created_recorded, :revoked_recorded)
+"""
+
+_USE_GRANT = """
+UPDATE standing_grant SET uses = uses + 1
+WHERE id = :id AND uses < :max AND revoked_ns IS NULL AND expires_ns > :now
 """
 
 _DUE = """
@@ -130,6 +143,57 @@ class Transaction:
         """Mark the outcome as handed out, so that the next identical call is a new request (S7)."""
         await self._db.execute("UPDATE approval SET delivered = 1 WHERE id = ?", (approval_id,))
 
+    async def count_call(self, request: Request) -> None:
+        """One more equal call attached to this request."""
+        await self._db.execute("UPDATE approval SET calls = calls + 1 WHERE id = ?", (request.row.id,))
+
+    async def grant(self, grant_id: str) -> GrantRow | None:
+        """The grant with this id."""
+        found = grant_rows_of(await fetch(self._db, "SELECT * FROM standing_grant WHERE id = ?", (grant_id,)))
+        return found[0] if found else None
+
+    async def add_grant(self, row: GrantRow) -> None:
+        """Keep a grant that was given."""
+        await self._db.execute(_INSERT_GRANT, asdict(row))
+
+    async def use_grant(self, grant_id: str, max_uses: int, approval_id: str) -> int | None:
+        """Take one use for this request; its number from 1 on, or None when none is left."""
+        taken = await self._change(_USE_GRANT, {"id": grant_id, "max": max_uses, "now": self.now_ns})
+        if taken != 1:
+            return None
+        number = int((await fetch(self._db, "SELECT uses FROM standing_grant WHERE id = ?", (grant_id,)))[0]["uses"])
+        # A number that was taken before: the counter was set back from outside. Then there is no use.
+        kept = await self._change(
+            "INSERT INTO grant_use VALUES (?, ?, ?) ON CONFLICT DO NOTHING", (grant_id, number, approval_id)
+        )
+        return number if kept == 1 else None
+
+    async def grant_lives(self, grant_id: str, *, uses_below: int | None = None) -> bool:
+        """Whether this grant is neither revoked nor over, and was used less often than this where it is given."""
+        sql = """SELECT 1 FROM standing_grant WHERE id = ?1 AND revoked_ns IS NULL AND expires_ns > ?2
+                 AND (?3 IS NULL OR uses < ?3)"""
+        return bool(await fetch(self._db, sql, (grant_id, self.now_ns, uses_below)))
+
+    async def revoke_grant(self, row: GrantRow) -> None:
+        """Keep who revoked a grant, how, and when."""
+        sql = """UPDATE standing_grant SET revoked_ns = ?, revoked_by = ?, revoked_how = ?, revoked_mac = ?
+                 WHERE id = ?"""
+        await self._db.execute(sql, (row.revoked_ns, row.revoked_by, row.revoked_how, row.revoked_mac, row.id))
+
+    async def ask_once(self, approval_id: str, until_ns: int) -> bool:
+        """Whether the caller is the one to ask about a pending request: nobody else does until this moment."""
+        sql = "UPDATE approval SET asked_until_ns = ?1 WHERE id = ?2 AND state = 'pending' AND asked_until_ns <= ?3"
+        return await self._change(sql, (until_ns, approval_id, self.now_ns)) == 1
+
+    async def asked_until(self, approval_id: str, until_ns: int) -> None:
+        """Until when nobody asks about this request again."""
+        await self._db.execute("UPDATE approval SET asked_until_ns = ? WHERE id = ?", (until_ns, approval_id))
+
+    async def mark_grant_recorded(self, row: GrantRow) -> None:
+        """That the grant was given, and revoked if it was, is in the audit log."""
+        sql = "UPDATE standing_grant SET created_recorded = 1, revoked_recorded = ? WHERE id = ?"
+        await self._db.execute(sql, (int(row.revoked_ns is not None), row.id))
+
     async def hold(self, request: Request, holder: str) -> Request | None:
         """Make another process the holder, by compare-and-set; None when somebody else was first."""
         version = request.row.version + 1
@@ -157,6 +221,10 @@ class Transaction:
     async def mark_recorded(self, name: str) -> None:
         """The registration of this reviewer is in the audit log."""
         await self._db.execute("UPDATE reviewer SET recorded_ns = ? WHERE name = ?", (self.now_ns, name))
+
+    async def forget_console_event(self, seq: int) -> None:
+        """What happened at the page is in the audit log."""
+        await self._db.execute("DELETE FROM console_event WHERE seq = ?", (seq,))
 
     async def _note(self, request: Request, transition: str, old: str, actor: str, detail: JsonDict) -> None:
         async with self._db.execute(

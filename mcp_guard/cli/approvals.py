@@ -17,17 +17,20 @@ from pydantic import JsonValue
 
 from mcp_guard import system
 from mcp_guard.approval.eligibility import Reviewer
+from mcp_guard.approval.grants import Grant
+from mcp_guard.approval.lookalikes import doubts
 from mcp_guard.approval.machine import State
-from mcp_guard.approval.prompt import argument_line, visible
+from mcp_guard.approval.prompt import argument_line, texts_of, visible, waiting_notes
 from mcp_guard.approval.review import ApprovalReview, Shown, Verdict
-from mcp_guard.approval.rows import Request
+from mcp_guard.approval.rows import Request, StoredEvent
 from mcp_guard.approval.store import DOMAIN, ApprovalStore
 from mcp_guard.canon import fingerprint
 from mcp_guard.cli.options import ConfigOption, JsonOption, console, keys_of, loaded, print_json
 from mcp_guard.clock import RandomIds, SystemClock, iso
 from mcp_guard.config.load import LoadedConfig
+from mcp_guard.errors import NotEligibleError
 from mcp_guard.masking.masker import Masker
-from mcp_guard.model import JsonDict, Principal
+from mcp_guard.model import Assurance, JsonDict, Principal
 from mcp_guard.storage.sqlite import Database
 
 app = typer.Typer(no_args_is_help=True, help="List, show and decide suspended calls.")
@@ -66,7 +69,7 @@ def ls(
     if not found:
         console().print("no requests" if everything else "no request waits")
     for request in found:
-        tool = f"{request.server}/{request.tool}"
+        tool = f"{request.server}/{request.tool}" + (f" x{request.calls}" if request.calls > 1 else "")
         parts = (request.row.id, request.row.state, request.risk, tool, f"expires {iso(request.row.expires_ns)}")
         console().print("  ".join(visible(part) for part in parts))
 
@@ -83,10 +86,16 @@ def show(approval_id: IdArgument, config: ConfigOption = None, as_json: JsonOpti
 
 @app.command()
 def approve(
-    approval_id: IdArgument, config: ConfigOption = None, as_json: JsonOption = False, reason: ReasonOption = ""
+    approval_id: IdArgument,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    reason: ReasonOption = "",
+    grant: Annotated[
+        int | None, typer.Option("--grant", metavar="N", min=1, help="Also give grant N of those that `show` lists.")
+    ] = None,
 ) -> None:
     """Approve a request. Needs a terminal, or a reviewer's token in MCP_GUARD_REVIEWER_TOKEN."""
-    _decide(approval_id, "approve", config, as_json=as_json, reason=reason)
+    _decide(approval_id, "approve", config, as_json=as_json, reason=reason, grant=grant)
 
 
 @app.command()
@@ -125,6 +134,46 @@ def reconcile(
     _print_step(_run(config, work), as_json=as_json)
 
 
+@app.command()
+def grants(
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    everything: Annotated[bool, typer.Option("--all", help="Grants that are over as well.")] = False,
+) -> None:
+    """List the standing grants that let calls through."""
+    found = _run(config, lambda review, _: review.list_grants(active_only=not everything))
+    if as_json:
+        print_json([_grant_json(grant) for grant in found])
+        return
+    if not found:
+        console().print("no grants" if everything else "no grant is active")
+    for grant in found:
+        _print_grant(grant)
+
+
+@app.command()
+def revoke(
+    grant_id: Annotated[str, typer.Argument(metavar="GRANT_ID", help="The grant: grt_…")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """End a standing grant at once. It only tightens, so it needs neither a terminal nor a token."""
+
+    async def work(review: ApprovalReview, person: Principal) -> Grant:
+        try:
+            reviewer = await _identified(review, person)
+        except NotEligibleError:
+            # It may be anybody, also a program: the record says so.
+            reviewer = Reviewer(person.subject, Assurance.A0, "cli", person.key)
+        return await review.revoke_grant(grant_id, reviewer)
+
+    grant = _run(config, work)
+    if as_json:
+        print_json(_grant_json(grant))
+    else:
+        console().print(f"{visible(grant.id)} {grant.state}; it was used {_times(grant.uses)}")
+
+
 @reviewers.command("add")
 def add_reviewer(
     name: Annotated[str, typer.Argument(metavar="NAME")], config: ConfigOption = None, as_json: JsonOption = False
@@ -158,11 +207,23 @@ def list_reviewers(config: ConfigOption = None, as_json: JsonOption = False) -> 
         console().print(f"{visible(reviewer.name)}  since {iso(reviewer.created_ns)}")
 
 
-def _decide(approval_id: str, verdict: Verdict, config: Path | None, *, as_json: bool, reason: str) -> None:
+def _decide(
+    approval_id: str,
+    verdict: Verdict,
+    config: Path | None,
+    *,
+    as_json: bool,
+    reason: str,
+    grant: int | None = None,
+) -> None:
+    index = None if grant is None else grant - 1
+
     async def decide(review: ApprovalReview, person: Principal) -> Request:
-        return await review.decide(approval_id, verdict, await _identified(review, person), reason)
+        return await review.decide(approval_id, verdict, await _identified(review, person), reason, grant=index)
 
     _print_step(_run(config, decide), as_json=as_json)
+    if grant is not None and not as_json:
+        console().print("a grant was given with it; list and end grants: mcp-guard approvals grants, … revoke GRANT_ID")
 
 
 async def _identified(review: ApprovalReview, person: Principal) -> Reviewer:
@@ -220,8 +281,40 @@ def _as_json(request: Request) -> JsonDict:
         "decided_by": row.decided_by,
         "reason": row.reason,
         "call_id": request.call_id,
+        "calls": request.calls,
         "view": request.view,
     }
+
+
+def _grant_json(grant: Grant) -> JsonDict:
+    return {
+        "id": grant.id,
+        "state": grant.state,
+        "label": grant.label,
+        "keep": list(grant.keep),
+        "server": grant.server,
+        "tool": grant.tool,
+        "owner": grant.owner,
+        "by": grant.by,
+        "created_at": iso(grant.created_ns),
+        "expires_at": iso(grant.expires_ns),
+        "revoked_at": None if grant.revoked_ns is None else iso(grant.revoked_ns),
+        "uses": grant.uses,
+        "max_uses": grant.max_uses,
+    }
+
+
+def _print_grant(grant: Grant) -> None:
+    used = f"used {grant.uses} of {grant.max_uses}"
+    parts = (grant.id, grant.state, f"{grant.server}/{grant.tool}", used, f"until {iso(grant.expires_ns)}")
+    console().print("  ".join(visible(part) for part in parts))
+    who = f"given by {grant.by} for {_actor(grant.owner)}"
+    for line in (who, *grant.keep):
+        console().print(f"    {visible(line)}")
+
+
+def _times(number: int) -> str:
+    return {0: "never", 1: "once"}.get(number, f"{number} times")
 
 
 def _event(event: object) -> JsonValue:
@@ -253,9 +346,39 @@ def _print_card(found: Shown) -> None:
         out.print("arguments")
         for name, value in arguments.items():
             out.print(argument_line(name, value, _MAX_ARGUMENT))
+    for line in doubts(view):
+        out.print(f"look twice   {visible(line)}")
+    if view.get("justification"):
+        out.print(f"the agent says, unverified\n  {visible(json.dumps(view['justification'], ensure_ascii=False))}")
+    _print_why(found)
     out.print("history")
     for event in found.events:
-        out.print(f"  {iso(event.at_ns)}  {event.old or 'new'} -> {event.new}  by {visible(_actor(event.actor))}")
+        out.print(f"  {iso(event.at_ns)}  {event.old or 'new'} -> {event.new}  by {visible(_by(event))}")
+
+
+def _print_why(found: Shown) -> None:
+    """Why a person is asked, how many calls hang on the answer, and which grants may be given with it."""
+    out, request = console(), found.request
+    out.print("why am I asked")
+    for sentence in texts_of(request.view, "why"):
+        out.print(f"  {visible(sentence)}")
+    for note in waiting_notes(request.calls, found.others):
+        out.print(f"  {note}")
+    offers = request.view.get("grants")
+    if isinstance(offers, list) and offers:
+        out.print("grants that you may give with it: --grant N")
+        for number, offer in enumerate(offers, 1):
+            if isinstance(offer, dict):
+                out.print(f"  {number}. {visible(str(offer.get('label')))}")
+                for line in texts_of(offer, "keep"):
+                    out.print(f"     {visible(line)}")
+
+
+def _by(event: StoredEvent) -> str:
+    """Who caused an event; a grant where it let the call through."""
+    if event.transition == "T2":
+        return f"grant {(event.detail or {}).get('grant')}"
+    return _actor(event.actor)
 
 
 def _actor(actor: str) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mcp_guard import __version__
-from mcp_guard.cli import approvals, audit, setup
+from mcp_guard.cli import approvals, audit, console, doctor, pins, setup, trust, wrap
 from mcp_guard.cli.exit import report
 
 app = typer.Typer(
@@ -21,9 +21,16 @@ app = typer.Typer(
 app.command()(setup.init)
 app.command()(setup.check)
 app.command()(setup.explain)
+app.command()(trust.trust)
+app.command()(doctor.doctor)
+app.command()(wrap.wrap)
+app.command()(wrap.unwrap)
+app.command()(wrap.status)
+app.command("console")(console.command)
 app.add_typer(approvals.app, name="approvals")
 app.add_typer(approvals.reviewers, name="reviewer")
 app.add_typer(audit.app, name="audit")
+app.add_typer(pins.app, name="pins")
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False)

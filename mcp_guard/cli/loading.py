@@ -10,17 +10,18 @@ from mcp_guard.manifest.find import Shelf
 from mcp_guard.policy.rules import policy_check
 
 
-def load(path: Path | None, *, resolve: bool = True) -> LoadedConfig:
+def load(path: Path | None, *, resolve: bool = True, only: str | None = None) -> LoadedConfig:
     """Find and load the configuration; manifests and conditions are checked together with the rest.
 
     Args:
         path: As given with `--config`.
         resolve: Whether references are resolved; only what starts servers needs them, and a reviewer's terminal
             does not have the host's variables.
+        only: See `load_config`.
 
     Raises:
         ConfigError: there is none, or it has problems; all of them are listed.
     """
     shelf = Shelf()
     checks = (shelf.check, policy_check(shelf.facts_of))
-    return load_config(find_config(path, os.environ), os.environ, checks=checks, resolve=resolve)
+    return load_config(find_config(path, os.environ), os.environ, checks=checks, resolve=resolve, only=only)

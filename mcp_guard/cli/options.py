@@ -21,6 +21,9 @@ ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", metavar="PATH", help="guard.yaml; else MCP_GUARD_CONFIG, else the user's."),
 ]
+MODULE = (sys.executable, "-P", "-m")
+"""Starts a module of this installation. `-P`: without it, files in the current folder would come before it."""
+
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 

@@ -1,4 +1,4 @@
-"""Write the JSON Schemas of guard.yaml and of manifests into the tree: `python -m mcp_guard.cli.schemas [--check]`.
+"""Write the generated JSON Schemas into the tree: `python -m mcp_guard.cli.schemas [--check]`.
 
 Editors complete and check files against them. For work on the repository: an installed package has no such folders.
 """
@@ -13,14 +13,18 @@ from pathlib import Path
 
 import mcp_guard
 from mcp_guard.config.load import config_schema
+from mcp_guard.manifest.hosts import hosts_schema
 from mcp_guard.manifest.model import manifest_schema
+from mcp_guard.manifest.user import user_manifest_schema
 
 
 def schema_files() -> dict[str, str]:
     """The generated files: path inside the repository → text."""
     return {
         "docs/schema/guard.v1.json": _text(config_schema()),
+        "tool_manifests/schema/hosts.v1.json": _text(hosts_schema()),
         "tool_manifests/schema/manifest.v1.json": _text(manifest_schema()),
+        "tool_manifests/schema/user-manifest.v1.json": _text(user_manifest_schema()),
     }
 
 

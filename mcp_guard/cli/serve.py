@@ -38,7 +38,7 @@ def _serve(options: argparse.Namespace) -> int:
     from mcp_guard.app import ServeOptions, serve
     from mcp_guard.cli.loading import load
 
-    loaded = load(options.config)
+    loaded = load(options.config, only=options.server)
     wanted = ServeOptions(only=options.server, http=options.http, token=not options.insecure_loopback)
     anyio.run(serve, loaded, wanted)
     return 0

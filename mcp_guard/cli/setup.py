@@ -16,12 +16,14 @@ from pydantic import JsonValue
 from mcp_guard import system
 from mcp_guard.approval.prompt import visible
 from mcp_guard.cli.exit import FINDING, OK
-from mcp_guard.cli.options import ConfigOption, JsonOption, console, loaded, print_json
+from mcp_guard.cli.loading import load
+from mcp_guard.cli.options import MODULE, ConfigOption, JsonOption, console, loaded, print_json
+from mcp_guard.cli.trust import YesOption, review
 from mcp_guard.config.hostfile import read_host_file
 from mcp_guard.config.hosts import host_blocks, host_entries
 from mcp_guard.config.initfile import config_id_for, plan_init, write_init
 from mcp_guard.config.load import LoadedConfig, user_config_file
-from mcp_guard.errors import UsageError
+from mcp_guard.errors import GuardError, UsageError
 from mcp_guard.model import JsonDict, Principal
 
 _CONNECT_S = 60.0
@@ -32,8 +34,12 @@ def init(
     source: Annotated[
         Path | None, typer.Option("--from", metavar="FILE", help="A host's file with mcpServers (or servers).")
     ] = None,
+    yes: YesOption = False,
 ) -> None:
-    """Write guard.yaml, from a host's own file or empty, and print blocks for hosts. Changes no host file."""
+    """Write guard.yaml, from a host's own file or empty, and print blocks for hosts. Changes no host file.
+
+    Then reviews the tools of each server, as `trust` does: asked for in a terminal, or with --yes.
+    """
     path = (config or user_config_file()).expanduser().absolute()
     found = None if source is None else read_host_file(source)
     plan = plan_init(found, config_id=config_id_for(path))
@@ -42,11 +48,45 @@ def init(
     out.print(f"wrote {path}")
     for note in plan.notes:
         out.print(f"note: {visible(note)}")
-    loaded(path)
+    loaded(path)  # says now what is wrong with it
     entries = host_entries(command_line(), path)
     for block in host_blocks(entries, Path.home(), sys.platform, os.environ):
         out.print(f"\n== {block.host}: {block.where}\n{block.text}")
+    agreed = _review_all(path, yes=yes)
+    for server in load(path).servers if not yes and not _at_terminal() else ():
+        out.print(f"next: mcp-guard trust {server} --config {path}")
     out.print(f"\nnext: mcp-guard check --connect --config {path}")
+    if not agreed:
+        raise typer.Exit(FINDING)
+
+
+def _review_all(path: Path, *, yes: bool) -> bool:
+    """Review the tools of all servers, if the person wants to now; False when one of them could not be."""
+    if not yes and not _at_terminal():
+        return True
+    found, out = load(path), console()
+    if not found.servers or not (yes or _wants("\nReview the tools of these servers now? They are started. [Y/n] ")):
+        return True
+    agreed = True
+    for server in found.servers:
+        out.print()
+        try:
+            review(found, server, yes=yes)
+        except GuardError as error:
+            agreed = False
+            out.print(f"{server}: {visible(error.message)}\nlater: mcp-guard trust {server} --config {path}")
+    return agreed
+
+
+def _at_terminal() -> bool:
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def _wants(question: str) -> bool:
+    try:
+        return input(question).strip().lower() in ("", "y", "yes")
+    except EOFError:
+        return False
 
 
 def check(
@@ -87,7 +127,7 @@ def explain(
         server=server,
         tool=tool,
         args=_object(args),
-        facts=facts_of(server, tool, {}),
+        facts=facts_of(server, tool, {}, None),
         principal=Principal("os", system.user_name(), os.environ.get("MCP_GUARD_PRINCIPAL", "")),
     )
     if as_json:
@@ -102,7 +142,7 @@ def command_line() -> list[str]:
     if script.name.startswith("mcp-guard") and script.exists():
         return [str(script.absolute())]
     beside = shutil.which("mcp-guard", path=str(Path(sys.executable).parent))
-    return [beside] if beside else [sys.executable, "-m", "mcp_guard.cli.main"]
+    return [beside] if beside else [*MODULE, "mcp_guard.cli.main"]
 
 
 def visible_lines(text: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -20,13 +20,18 @@ MAX_BYTES = 64 * 1024 * 1024
 """Claude Code keeps its history in the same file."""
 
 _HINT = "give a file with `mcpServers`, VS Code's `servers` or Codex' `mcp_servers`"
-_COMMENT = r"//[^\n]*(?:\n|\Z)|/\*(?:[^*]|\*(?!/))*\*/"
-_JSONC = re.compile(rf'"(?:[^"\\\n]|\\.)*"|{_COMMENT}|,(?=(?:\s|{_COMMENT})*[}}\]])')
+# Nothing here may be tried twice: what is not closed reaches to the end, and no part gives back what it took.
+COMMENT = r"//[^\n]*+\n?|/\*(?:[^*]++|\*(?!/))*+(?:\*/|\Z)"
+STRING = r'"(?:[^"\\\n]++|\\.)*+"?'
+_JSONC = re.compile(rf"{STRING}|{COMMENT}|,(?=(?:\s++|{COMMENT})*+[}}\]])")
 _HTTP_TYPES = frozenset({"http", "streamable-http", "streamableHttp", "streamable_http"})
 _OWN_PROGRAMS = frozenset({"mcp-guard", "mcp_guard", "mcp_guard.cli.main"})
 _SECONDS = {"startup_timeout_sec": "start_timeout_s", "tool_timeout_sec": "call_timeout_s"}
 _KEPT = ("type", "command", "args", "env", "cwd", "url", "headers", "disabled")
-_UNDERSTOOD = frozenset({*_KEPT, *_SECONDS, "name", "description", "enabled", "http_headers", "bearer_token_env_var"})
+_OTHER_SPELLINGS = ("serverUrl", "http_headers", "env_http_headers", "bearer_token_env_var")
+_UNDERSTOOD = frozenset({*_KEPT, *_SECONDS, *_OTHER_SPELLINGS, "name", "description", "enabled"})
+_BLOCKS = (("mcpServers",), ("servers",), ("mcp_servers",), ("mcp", "servers"))
+_VERSION = re.compile(r"[@=:\[].*", re.DOTALL)
 _LONGEST_S = 86_400.0
 
 
@@ -49,6 +54,15 @@ def read_host_file(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: it cannot be read or parsed.
     """
+    return parse_host_file(read_bytes(path), path)
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a host's file.
+
+    Raises:
+        ConfigError: it is not a file, too large, or cannot be read.
+    """
     try:
         if not path.is_file():
             raise ConfigError(f"{path.name} is not a file", hint=_HINT)
@@ -58,6 +72,15 @@ def read_host_file(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path.name} cannot be read: {error.strerror}", hint=_HINT) from error
     if len(raw) > MAX_BYTES:
         raise ConfigError(f"{path.name} is larger than 64 MiB", hint=_HINT)
+    return raw
+
+
+def parse_host_file(raw: bytes, path: Path) -> dict[str, Any]:
+    """Parse the content of a host's file; see `read_host_file`.
+
+    Raises:
+        ConfigError: it cannot be parsed.
+    """
     try:
         text = raw.decode("utf-8-sig")
         data = tomllib.loads(text) if path.suffix == ".toml" else _json(text)
@@ -70,11 +93,46 @@ def read_host_file(path: Path) -> dict[str, Any]:
     return data
 
 
-def _json(text: str) -> object:
+class _Members(dict[str, Any]):
+    """An object of a file that remembers whether a key stood in it twice."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        self.twice = len(pairs) > len(self)
+
+
+def says_something_twice(raw: bytes, path: Path, places: Iterable[tuple[str, ...]]) -> bool:
+    """Whether a key stands twice in an object around the blocks of servers, or anywhere in them: hosts differ then.
+
+    Args:
+        raw: A file that `parse_host_file` can read.
+        path: Its name says what it is; TOML has no such files.
+        places: From `server_blocks`.
+    """
+    if path.suffix == ".toml":
+        return False
+    data = _json(raw.decode("utf-8-sig"), _Members)
+    around = [at(data, place[:depth]) for place in places for depth in range(len(place))]
+    pending = [at(data, place) for place in places]
+    while pending:
+        item = pending.pop()
+        around.append(item)
+        inner = item.values() if isinstance(item, dict) else item
+        pending += [value for value in inner if isinstance(value, (dict, list))]
+    return any(isinstance(item, _Members) and item.twice for item in around)
+
+
+def is_blank(raw: bytes, path: Path) -> bool:
+    """Whether a file holds nothing but space and comments, as a new one of a host does."""
+    comment = r"#[^\n]*" if path.suffix == ".toml" else COMMENT
+    return not re.sub(comment, "", raw.decode("utf-8-sig", errors="replace")).strip()
+
+
+def _json(text: str, hook: Callable[[list[tuple[str, Any]]], Any] | None = None) -> object:
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=hook)
     except ValueError:
-        return json.loads(_JSONC.sub(_without_comment, text))
+        return json.loads(_JSONC.sub(_without_comment, text), object_pairs_hook=hook)
 
 
 def _without_comment(match: re.Match[str]) -> str:
@@ -88,7 +146,22 @@ def host_servers(source: Mapping[str, Any]) -> list[HostServer]:
     Raises:
         ConfigError: it has no block of servers.
     """
-    return [_host_server(str(name), entry) for name, entry in _block(source).items()]
+    return [host_server(str(name), entry) for name, entry in _block(source).items()]
+
+
+def server_blocks(source: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Where the blocks of servers stand in a parsed host file, also those of Claude Code's single projects."""
+    places = list(_BLOCKS)
+    projects = source.get("projects")
+    places += [("projects", str(name), "mcpServers") for name in projects] if isinstance(projects, dict) else []
+    return [place for place in places if isinstance(at(source, place), dict)]
+
+
+def at(source: Any, place: tuple[str, ...]) -> Any:
+    """The value at a place of a parsed file, None where there is none."""
+    for step in place:
+        source = source.get(step) if isinstance(source, dict) else None
+    return source
 
 
 def projects_with_servers(source: Mapping[str, Any]) -> int:
@@ -102,7 +175,7 @@ def starts_the_guard(fields: Mapping[str, Any]) -> bool:
     """Whether an entry already is a guard: wrapping it again would never end."""
     args = fields.get("args")
     words = [fields.get("command"), *(args if isinstance(args, list) else [])]
-    programs = [_program(word) for word in words if isinstance(word, str)]
+    programs = [_program(part) for word in words if isinstance(word, str) for part in (word, *word.split())]
     return programs[:1] == ["mcp-guard"] or ("serve" in programs and bool(_OWN_PROGRAMS & set(programs)))
 
 
@@ -120,14 +193,12 @@ def _block(source: Mapping[str, Any]) -> Mapping[str, Any]:
     raise ConfigError("the file has no servers in it", hint=_HINT)
 
 
-def _host_server(name: str, entry: object) -> HostServer:
+def host_server(name: str, entry: object) -> HostServer:
+    """One entry in our spelling."""
     given: dict[str, Any] = dict(entry) if isinstance(entry, dict) else {}
     fields = {key: given[key] for key in _KEPT if given.get(key) is not None}
-    if "http_headers" in given:
-        fields["headers"] = given["http_headers"]
-    if isinstance(variable := given.get("bearer_token_env_var"), str):
-        headers = fields.get("headers")
-        fields["headers"] = {**(headers if isinstance(headers, dict) else {}), "Authorization": _bearer(variable)}
+    fields |= {"url": given["serverUrl"]} if "serverUrl" in given and "url" not in fields else {}
+    fields |= _headers(given)
     if given.get("enabled") is False:
         fields["disabled"] = True
     if fields.get("type") in _HTTP_TYPES:
@@ -140,13 +211,20 @@ def _host_server(name: str, entry: object) -> HostServer:
     return HostServer(name, fields, tuple(left_out))
 
 
+def _headers(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The headers of Codex, which may come from its environment."""
+    plain = given.get("http_headers", given.get("headers"))
+    named, bearer = given.get("env_http_headers"), given.get("bearer_token_env_var")
+    if not isinstance(named, dict) and not isinstance(bearer, str):
+        return {} if plain is None else {"headers": plain}
+    found = dict(plain) if isinstance(plain, dict) else {}
+    found |= {key: f"${{env:{variable}}}" for key, variable in named.items()} if isinstance(named, dict) else {}
+    return {"headers": found | ({"Authorization": f"Bearer ${{env:{bearer}}}"} if isinstance(bearer, str) else {})}
+
+
 def _timeouts(given: Mapping[str, Any]) -> dict[str, float]:
     found = {ours: given[theirs] for theirs, ours in _SECONDS.items() if isinstance(given.get(theirs), (int, float))}
     return {key: min(float(seconds), _LONGEST_S) for key, seconds in found.items() if seconds > 0}
-
-
-def _bearer(variable: str) -> str:
-    return f"Bearer ${{env:{variable}}}"
 
 
 def _as_text(value: object) -> object:
@@ -155,4 +233,6 @@ def _as_text(value: object) -> object:
 
 
 def _program(word: str) -> str:
-    return PurePosixPath(word.replace("\\", "/")).name.removesuffix(".exe")
+    """Name of a program or package, without folder, version and ending."""
+    name = PurePosixPath(word.replace("\\", "/")).name.lower()
+    return re.sub(r"\.(exe|cmd|bat)$", "", _VERSION.sub("", name))

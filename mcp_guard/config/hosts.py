@@ -31,15 +31,26 @@ PROJECT_FILES = (
 )
 """Where hosts look for servers inside a project, relative to its folder."""
 
-_HOME_FILES = (
-    ".claude.json",
-    ".claude/settings.json",
-    ".cursor/mcp.json",
-    ".codex/config.toml",
-    ".gemini/settings.json",
-    ".codeium/windsurf/mcp_config.json",
+_EDITORS = ("Code", "Code - Insiders", "VSCodium")
+_SERVER_FILES = (
+    ("claude-desktop", "apps", "Claude/claude_desktop_config.json"),
+    ("claude-code", "claude", ".claude.json"),
+    ("cursor", "home", ".cursor/mcp.json"),
+    *(("vscode", "apps", f"{editor}/User/{name}") for editor in _EDITORS for name in ("mcp.json", "settings.json")),
+    ("codex", "codex", "config.toml"),
+    ("windsurf", "home", ".codeium/windsurf/mcp_config.json"),
+    ("claude-code", "project", ".mcp.json"),
+    ("cursor", "project", ".cursor/mcp.json"),
+    ("vscode", "project", ".vscode/mcp.json"),
+    ("codex", "project", ".codex/config.toml"),
 )
-_APP_FILES = ("Claude/claude_desktop_config.json", "Code/User/mcp.json", "Code/User/settings.json")
+"""Host, the folder it is in, and the file with its servers."""
+_GLOBS = (
+    ("vscode", "apps", "Code*/User/profiles/*/mcp.json"),
+    ("claude-desktop", "local", "Packages/Claude_*/LocalCache/Roaming/Claude/claude_desktop_config.json"),
+)
+"""Files whose path holds a name that the host chose: profiles, and the store's package on Windows."""
+_HOME_FILES = (".claude.json", ".claude/settings.json", ".codex/config.toml", ".gemini/settings.json")
 _APP_FOLDER = {"darwin": ("", "Library/Application Support"), "win32": ("APPDATA", "AppData/Roaming")}
 _ELSEWHERE = ("XDG_CONFIG_HOME", ".config")
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
@@ -55,6 +66,38 @@ class HostBlock:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class ServerFile:
+    """A file in which a host keeps its servers."""
+
+    host: str
+    path: Path
+    shared: bool = False
+    """Whether it lies in a project, and so goes to others with it."""
+
+
+def server_files(
+    home: Path, platform: str, project: Path | None = None, env: Mapping[str, str] | None = None
+) -> list[ServerFile]:
+    """Files in which hosts keep their servers, whether they exist or not. Arguments as for `host_config_files`."""
+    given = env or {}
+    variable, usual = _APP_FOLDER.get(platform, _ELSEWHERE)
+    folders = {
+        "home": home,
+        "apps": Path(given.get(variable) or home / usual),
+        "claude": Path(given.get("CLAUDE_CONFIG_DIR") or home),
+        "codex": Path(given.get("CODEX_HOME") or home / ".codex"),
+        "local": Path(given.get("LOCALAPPDATA") or home / "AppData/Local"),
+    } | ({} if project is None else {"project": project})
+    known = [
+        ServerFile(host, folders[base] / name, base == "project")
+        for host, base, name in _SERVER_FILES
+        if base in folders
+    ]
+    chosen = [ServerFile(host, path) for host, base, glob in _GLOBS for path in sorted(folders[base].glob(glob))]
+    return known + chosen
+
+
 def host_config_files(
     home: Path, platform: str, project: Path | None = None, env: Mapping[str, str] | None = None
 ) -> list[Path]:
@@ -66,10 +109,8 @@ def host_config_files(
         project: A folder whose own host files are listed too.
         env: Environment, in which the system may name another folder for applications' files.
     """
-    variable, usual = _APP_FOLDER.get(platform, _ELSEWHERE)
-    apps = Path((env or {}).get(variable) or home / usual)
-    files = [home / name for name in _HOME_FILES] + [apps / name for name in _APP_FILES]
-    return files + ([] if project is None else [project / name for name in PROJECT_FILES])
+    files = [home / name for name in _HOME_FILES] + [file.path for file in server_files(home, platform, env=env)]
+    return list(dict.fromkeys(files + ([] if project is None else [project / name for name in PROJECT_FILES])))
 
 
 def host_entries(command: Sequence[str], config: PurePath, servers: Sequence[str] = ()) -> dict[str, JsonDict]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -113,12 +113,12 @@ def plan_init(source: Mapping[str, Any] | None, *, config_id: str, environment: 
         ConfigError: the source has no block of servers.
     """
     notes: list[str] = []
-    secrets = SecretFiles()
+    secrets = SecretFiles(careful=True)
     servers: dict[str, dict[str, Any]] = {}
     for entry in host_servers(source) if source is not None else ():
         fields = _accepted(entry, notes)
         if fields is not None:
-            name = _free_name(entry.name, servers)
+            name = free_name(entry.name, servers)
             if name != entry.name:
                 notes.append(f"{spell((entry.name,))} is called {name} here: names are letters, digits and _ . -")
             servers[name] = _with_secrets_moved(name, fields, secrets, notes)
@@ -127,8 +127,17 @@ def plan_init(source: Mapping[str, Any] | None, *, config_id: str, environment: 
     for fields in servers.values():
         # A name is frozen when it is first seen, so a server that comes later must not rename these.
         fields["names"] = "plain" if len(servers) == 1 else "prefixed"
-    text = _HEAD.format(id=_scalar(config_id), environment=_scalar(environment)) + _servers_text(servers) + _TAIL
+    text = first_text(servers, config_id=config_id, environment=environment)
     return InitPlan(text, tuple(servers), tuple(notes), secrets.files)
+
+
+def first_text(servers: Mapping[str, dict[str, Any]], *, config_id: str, environment: str = "default") -> str:
+    """A whole guard.yaml with these servers.
+
+    Raises:
+        UsageError: id or environment is not a name.
+    """
+    return _HEAD.format(id=_scalar(config_id), environment=_scalar(environment)) + _servers_text(servers) + _TAIL
 
 
 def write_init(plan: InitPlan, path: Path) -> None:
@@ -209,7 +218,8 @@ def _texts(fields: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _free_name(name: str, taken: Mapping[str, object]) -> str:
+def free_name(name: str, taken: Container[str]) -> str:
+    """A name for guard.yaml near the one of the host, and not taken."""
     stem = _UNSAFE.sub("-", name).strip("-._")[:56] or "server"
     free, number = stem, 2
     while free in taken:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import platformdirs
@@ -14,8 +14,9 @@ from mcp_guard.canon import digest
 from mcp_guard.config.document import Document, read_document
 from mcp_guard.config.explain_errors import findings_of
 from mcp_guard.config.problems import Check, Finding, Place, Problem, fail
-from mcp_guard.config.references import ResolvedServers, Resolver, resolve_servers
+from mcp_guard.config.references import ResolvedServers, Resolver, resolve_notify, resolve_servers
 from mcp_guard.config.schema import GuardConfig, ServerConfig
+from mcp_guard.config.servernames import ambiguous_names
 from mcp_guard.errors import ConfigError
 
 CONFIG_VARIABLE = "MCP_GUARD_CONFIG"
@@ -41,6 +42,8 @@ class LoadedConfig:
     secrets: tuple[str, ...] = field(repr=False)
     files: tuple[Path, ...] = ()
     """Files of `${file:…}`: no call may lead into them."""
+    notify: tuple[str, ...] = field(default=(), repr=False)
+    """`approvals.notify`, references resolved."""
 
     @property
     def folder(self) -> Path:
@@ -79,6 +82,19 @@ def user_config_file() -> Path:
     return platformdirs.user_config_path(_APP, appauthor=False) / FILE_NAME
 
 
+def user_data_dir() -> Path:
+    """The folder around the data folders of all ids of a user."""
+    return platformdirs.user_data_path(_APP, appauthor=False)
+
+
+def wrap_dir() -> Path:
+    """Where `wrap` keeps what it changed in hosts' files, and their old text: for all configurations of the user.
+
+    Beside the data folders, which are named after ids; no id begins with a dot.
+    """
+    return user_data_dir() / ".wrap"
+
+
 def load_config(
     path: Path,
     env: Mapping[str, str],
@@ -86,22 +102,22 @@ def load_config(
     checks: Sequence[Check] = (),
     resolver: Resolver | None = None,
     resolve: bool = True,
+    only: str | None = None,
 ) -> LoadedConfig:
     """Read, validate and resolve a configuration.
 
     Args:
         path: The file: YAML, or JSON by its suffix.
         env: For references.
-        checks: Checks of other parts (manifests, conditions); what they find is told together with the rest.
+        checks: Of other parts; what they find is told together with the rest.
         resolver: Default: one over `env`, the file's folder and the system's keyring.
-        resolve: False for commands that start no server, such as `approvals`: the variables of the host are not
-            set in a terminal. `servers` and `secrets` are then empty.
+        resolve: False for commands that start no server; `servers` and `secrets` are then empty.
+        only: The one server that will run; the variables of others need not be there.
 
     Raises:
         ConfigError: lists every problem as `guard.yaml:LINE: path: what`.
     """
-    path = path.absolute()
-    document = read_document(path)
+    document = read_document(path := path.absolute())
     data, problems = _accept_host_block(document)
     problems += document.problems
     if document.writers == "anyone":
@@ -110,13 +126,21 @@ def load_config(
         fail(problems)
     config, findings = _validate(data)
     problems += [document.problem(f.place, f.what, f.hint) for f in findings]
-    resolved = resolve_servers(config.servers if resolve else {}, resolver or Resolver(env, path.parent))
+    resolver = resolver or Resolver(env, path.parent)
+    notify = resolve_notify(config.approvals.notify if resolve else (), resolver)
+    resolved = _resolved(config, resolver, only) if resolve else resolve_servers({}, resolver, only)
     late = [*resolved.findings, *_rules_name_servers(data)]
     for check in checks:
         late += check(config, path.parent)
     problems += [document.problem(_by_index(f.place, data), f.what, f.hint) for f in late]
     fail(problems)
-    return _loaded(config, path, document, resolved)
+    return replace(_loaded(config, path, document, resolved), notify=notify)
+
+
+def _resolved(config: GuardConfig, resolver: Resolver, only: str | None) -> ResolvedServers:
+    found = resolve_servers(config.servers, resolver, only)
+    ambiguous = ambiguous_names(config.servers) if only is None else ()
+    return replace(found, warnings=(*found.warnings, *ambiguous))
 
 
 def _loaded(config: GuardConfig, path: Path, document: Document, resolved: ResolvedServers) -> LoadedConfig:
@@ -138,7 +162,7 @@ def _loaded(config: GuardConfig, path: Path, document: Document, resolved: Resol
 def data_dir(config: GuardConfig, folder: Path) -> Path:
     """The data folder, absolute: as configured, relative to the file, or the user's data folder for this id."""
     if config.data_dir is None:
-        return platformdirs.user_data_path(_APP, appauthor=False) / config.id
+        return user_data_dir() / config.id
     return (folder / Path(config.data_dir).expanduser()).absolute()
 
 

@@ -7,20 +7,24 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mcp_guard.config.problems import Finding, Place
 from mcp_guard.config.schema import ServerConfig
-from mcp_guard.config.secretfiles import names_a_secret
+from mcp_guard.config.secretshapes import MIN_PART, names_a_secret, secret_spans
 
-MIN_SECRET = 6
+MIN_SECRET = MIN_PART
 """Characters; a shorter value is not masked as an exact match, it would mask unrelated text."""
+
+HOST_VARIABLE = "MCP_GUARD_HOST_"
+"""Begins variables that `wrap` has a host set for the server of its entry, and that nobody else has."""
 
 _MAX_SECRET_FILE = 64 * 1024
 _REFERENCE = re.compile(r"\$\{([^{}]*)(\}?)")
 _ENV = re.compile(r"\$\{env:([A-Za-z_][A-Za-z0-9_]*)\}")
+_TARGET = re.compile(r"desktop|[A-Za-z][A-Za-z0-9+.-]*://\S+")
 _VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
 _HOST_NAMES = frozenset(
     {
@@ -99,7 +103,14 @@ class Resolver:
                 if value and "${" not in value:
                     self.warnings.append(Finding(here, "a secret in plain text", "use ${env:NAME} or ${file:PATH}"))
                 self._keep(resolved[key], here)
+            else:
+                self.keep_parts(value)
         return resolved
+
+    def keep_parts(self, text: str) -> None:
+        """Mask what evidently is a secret within a text, wherever it came from."""
+        parts = [text[start:end] for _, start, end in secret_spans(text)]
+        self.secrets += [part for part in parts if len(part) >= MIN_SECRET and "${" not in part]
 
     def _value(self, body: str, place: Place) -> str:
         scheme, colon, rest = body.partition(":")
@@ -171,6 +182,7 @@ class Resolver:
         return value
 
     def _keep(self, value: str, place: Place) -> None:
+        self.keep_parts(value)
         for part in {value, value.partition(" ")[2].strip() if value.lower().startswith(("bearer ", "basic ")) else ""}:
             if len(part) >= MIN_SECRET:
                 self.secrets.append(part)
@@ -183,12 +195,65 @@ class Resolver:
 def variables_of(server: ServerConfig) -> frozenset[str]:
     """Names in the `${env:NAME}` of a server as it is written."""
     texts = [*server.args, *server.env.values(), *server.headers.values(), *(text for _, text in _texts(server))]
+    return variables_in(texts)
+
+
+def variables_in(texts: Iterable[str]) -> frozenset[str]:
+    """Names in the `${env:NAME}` of texts as they are written."""
     return frozenset(name for text in texts for name in _ENV.findall(text))
 
 
-def resolve_servers(servers: Mapping[str, ServerConfig], resolver: Resolver) -> ResolvedServers:
-    """Resolve the references of all servers that are not disabled. Problems are collected, not raised."""
-    resolved = {name: _server(name, s, resolver) for name, s in servers.items() if not s.disabled}
+def resolve_notify(targets: Sequence[str], resolver: Resolver) -> tuple[str, ...]:
+    """Resolve the references of `approvals.notify`.
+
+    A reference to nothing is a warning and takes its target out: for a notice nobody's guard should stay down. What
+    is no address is an error, since it is a slip of the pen.
+    """
+    found = []
+    for index, written in enumerate(targets):
+        place: Place = ("approvals", "notify", index)
+        before = len(resolver.findings)
+        text = resolver.text(written, place)
+        missing, resolver.findings[before:] = resolver.findings[before:], []
+        resolver.warnings += missing
+        if missing:
+            continue
+        if _TARGET.fullmatch(text):
+            found.append(text)
+        else:
+            hint = "write desktop, or an address such as ntfy://ntfy.example/topic"
+            resolver.findings.append(Finding(place, "is not a place for notices", hint))
+    return tuple(found)
+
+
+def resolve_servers(
+    servers: Mapping[str, ServerConfig], resolver: Resolver, only: str | None = None
+) -> ResolvedServers:
+    """Resolve the references of all servers that are not disabled. Problems are collected, not raised.
+
+    A server whose host gives it variables of its own (`HOST_VARIABLE`) is left out where they are not set: it runs
+    behind that host's entry alone.
+
+    Args:
+        servers: As written.
+        resolver: Collects the problems.
+        only: The one server that is wanted. The secrets of the others are masked too, but what is wrong with them is
+            no problem here.
+    """
+    resolved = {}
+    for name, server in servers.items():
+        missing = _missing_host_variables(server, resolver.env)
+        if server.disabled or (missing and name != only):
+            if missing and only is None:
+                what = "left out: only the host that it belongs to sets its variables"
+                resolver.warnings.append(Finding(("servers", name), what))
+            continue
+        found = _server(name, server, resolver)
+        if only in (None, name):
+            resolved[name] = found
+    if only is not None:
+        resolver.findings[:] = [finding for finding in resolver.findings if finding.place[1:2] == (only,)]
+        resolver.warnings[:] = [finding for finding in resolver.warnings if finding.place[1:2] == (only,)]
     return ResolvedServers(
         servers=resolved,
         secrets=tuple(dict.fromkeys(resolver.secrets)),
@@ -196,6 +261,10 @@ def resolve_servers(servers: Mapping[str, ServerConfig], resolver: Resolver) -> 
         findings=tuple(resolver.findings),
         warnings=tuple(resolver.warnings),
     )
+
+
+def _missing_host_variables(server: ServerConfig, env: Mapping[str, str]) -> bool:
+    return any(name.startswith(HOST_VARIABLE) and name not in env for name in variables_of(server))
 
 
 def _server(name: str, server: ServerConfig, resolver: Resolver) -> ServerConfig:
@@ -207,6 +276,8 @@ def _server(name: str, server: ServerConfig, resolver: Resolver) -> ServerConfig
     }
     for key, value in _texts(server):
         update[key] = resolver.text(value, (*place, key))
+    for text in (*server.args, server.command or "", server.url or ""):
+        resolver.keep_parts(text)
     # The schema judged the text before; it is a copy, so that no value gets into a message of the schema.
     return server.model_copy(update=update)
 

@@ -43,6 +43,8 @@ class ServerConfig(Model):
     """Overrides the top-level environment for rules."""
     names: Literal["plain", "prefixed"] = "prefixed"
     """Whether its tools are offered as `tool` or as `server_tool`."""
+    pins: Literal["program", "definitions", "off"] = "program"
+    """What `guard.lock` holds this server to: program (its files, version and definitions), definitions, or nothing."""
     start_timeout_s: Seconds = 30.0
     call_timeout_s: Seconds = 300.0
     disabled: bool = False
@@ -84,6 +86,24 @@ def as_list(patterns: str | list[str] | None) -> list[str]:
     return [patterns] if isinstance(patterns, str) else list(patterns or ())
 
 
+GrantBound = Literal["same", "folder", "domain"]
+"""same: the value itself; folder: a path in the same folder or below; domain: an address or host of the same domain."""
+
+GrantArgument = Annotated[str, Field(pattern=r"^(/([^~/]|~0|~1)*)+$", max_length=200)]
+"""JSON Pointer into the arguments."""
+
+
+class GrantOption(Model):
+    """A standing permission that the reviewer may give with an approval: this tool, within these bounds."""
+
+    for_s: Annotated[float, Field(ge=1, le=28_800)] = 900.0
+    max_uses: Annotated[int, Field(ge=1, le=1000)] = 20
+    keep: Literal["arguments"] | Annotated[dict[GrantArgument, GrantBound], Field(min_length=1, max_length=16)] = (
+        "arguments"
+    )
+    """What must stay as in the approved call: all arguments, or these, each with its bound. Others may differ."""
+
+
 class ApprovalOptions(Model):
     """How calls under this rule are approved. Durations in seconds."""
 
@@ -91,6 +111,8 @@ class ApprovalOptions(Model):
     expires_after_s: Annotated[float, Field(ge=1, le=86_400)] | None = None
     use_within_s: Annotated[float, Field(ge=1, le=3_600)] | None = None
     run: Literal["on_approval", "on_pickup"] | None = None
+    grants: Annotated[list[GrantOption], Field(max_length=8)] | None = None
+    """Grants that the reviewer is offered. Default: fitting ones for high risk, none for critical; [] offers none."""
 
     @property
     def assurance(self) -> Assurance | None:
@@ -171,8 +193,19 @@ class ApprovalsConfig(Model):
     """Whether the client may be asked to show a prompt."""
     max_open: Annotated[int, Field(ge=1, le=10_000)] = 20
     """Open requests per requester."""
+    notify: list[str] = ["desktop"]
+    """Where "a call waits" is announced: `desktop`, or URLs of apprise. Needs the extra `notify`."""
     allow_self_approval: Literal[False] = False
     """Not configurable. Present so that a file which sets it to true is refused with a clear error."""
+
+
+class ConsoleConfig(Model):
+    """The page for reviewers, on loopback."""
+
+    port: Annotated[int, Field(ge=1, le=65_535)] = 8722
+    """Port of the page, on 127.0.0.1."""
+    serve: bool = True
+    """Whether a guard on stdio serves the page once a request waits; `mcp-guard console` always does."""
 
 
 class AuditConfig(Model):
@@ -198,6 +231,7 @@ class GuardConfig(Model):
     rules: list[Rule] = []
     masking: MaskingConfig = MaskingConfig()
     approvals: ApprovalsConfig = ApprovalsConfig()
+    console: ConsoleConfig = ConsoleConfig()
     audit: AuditConfig = AuditConfig()
 
     @model_validator(mode="after")

@@ -10,26 +10,29 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from mcp_guard.config.secretshapes import (
+    is_harmless,
+    is_trivial,
+    looks_random,
+    names_a_secret,
+    random_parts,
+    scheme_end,
+    secret_spans,
+)
+
 FOLDER = "secrets"
 """Beside guard.yaml."""
 
 _MAX_BYTES = 64 * 1024
-_NAME = re.compile(
-    r"secret|token|passw|api[-_]?key|private[-_]?key|credential|authori[sz]ation|cookie|(^|[-_])(key|auth|pat|pwd)$",
-    re.IGNORECASE,
-)
-_NOT_A_SECRET = re.compile(r"(file|path|dir|url|uri|endpoint|tokens|limit|name)$", re.IGNORECASE)
-_PLAIN_VALUE = re.compile(r"\d{1,5}(?::[\d.:]+)?(?:/tcp|/udp)?|true|false|yes|no|on|off|none", re.IGNORECASE)
-_SCHEME = re.compile(r"(?:bearer|basic|token)\s+", re.IGNORECASE)
-_ASSIGNED = re.compile(r"(-{0,2}[A-Za-z][A-Za-z0-9_.-]*)(=|:\s+)(.+)", re.DOTALL)
-_IN_TEXT = re.compile(
-    r"(?<=://)(?:[^\s/:@]*):(?P<password>[^\s/@]+)(?=@)"
-    r"|(?P<prefixed>\b(?:sk-|sk_live_|gh[pousr]_|github_pat_|glpat-|xox[abeprs]-|AKIA|npm_|pypi-|hf_)[A-Za-z0-9_-]{12,})"
-)
+_ASSIGNED = re.compile(r"(-{0,2}[A-Za-z][A-Za-z0-9_.-]*)(=|:[ \t]*)(.+)", re.DOTALL)
 _PARAMETER = re.compile(r"[?&;#](?P<name>[^=&;#?]{1,100})=(?P<value>[^&;#]+)")
 _SHORT_FLAGS = {"-p": "password", "-P": "password", "-pw": "password"}
 """Short options by which programs take a password. A port, a path or a word like `true` after them stays."""
 _SHORT = re.compile(r"(-p)([^-=/.\s](?=[^\s]*[0-9A-Z!@#$%^&*])[^\s]{3,})")
+_LOGIN_FLAGS = frozenset({"-u", "--user", "--basic-auth", "--credentials"})
+"""Options that take `name:password`."""
+_ENV_FLAGS = frozenset({"-e", "--env", "-H", "--header", "--headers"})
+"""Options that take `NAME=value` or `Name: value`, of which nobody knows what it means."""
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
 
 
@@ -39,6 +42,17 @@ class SecretFiles:
 
     files: dict[str, str] = field(default_factory=dict)
     """Path relative to guard.yaml → content."""
+    careful: bool = False
+    """Whether values of variables and headers are moved too that only may be secrets. A reference serves as well."""
+
+    _taken: set[str] = field(default_factory=set)
+    """Names of files in small letters: some disks do not tell them apart."""
+
+    _numbers: dict[str, int] = field(default_factory=dict)
+    """The next number for each name."""
+
+    def __post_init__(self) -> None:
+        self._taken.update(name.lower() for name in self.files)
 
     def __repr__(self) -> str:
         return f"SecretFiles({len(self.files)} files, …)"
@@ -48,81 +62,115 @@ class SecretFiles:
         moved = dict(fields)
         for block in ("env", "headers"):
             if isinstance(fields.get(block), dict):
-                moved[block] = {k: self._keyed(server, k, v) for k, v in fields[block].items()}
+                moved[block] = {k: self._keyed(server, k, v, careful=self.careful) for k, v in fields[block].items()}
         if isinstance(fields.get("args"), list):
             moved["args"] = self._arguments(server, fields["args"])
+        if isinstance(fields.get("command"), str):
+            moved["command"] = self._inside(server, "command", fields["command"])
         if isinstance(fields.get("url"), str):
-            moved["url"] = self._in_query(server, self._inside(server, "url", fields["url"]))
+            moved["url"] = self._address(server, fields["url"])
         return moved
 
-    def _keyed(self, server: str, key: str, value: Any) -> Any:
-        if not isinstance(value, str) or "${" in value:
+    def _keyed(self, server: str, key: str, value: Any, *, careful: bool = False) -> Any:
+        """The value of a variable, a header or an option."""
+        if not isinstance(value, str) or "${" in value or is_trivial(value):
             return value
-        if not names_a_secret(key) or _PLAIN_VALUE.fullmatch(value):
-            return self._inside(server, key, value)
-        scheme = _SCHEME.match(value)
-        start = scheme.end() if scheme else 0
-        return value[:start] + self._keep(server, key, value[start:])
+        if names_a_secret(key):
+            start = scheme_end(value)
+            return value[:start] + self._keep(server, key, value[start:])
+        if careful and not is_harmless(_without_spans(value)):
+            return self._keep(server, key, value)
+        return self._inside(server, key, value)
 
     def _arguments(self, server: str, args: list[Any]) -> list[Any]:
         moved: list[Any] = []
-        flag = ""
+        before: Any = ""
         for arg in args:
-            if not isinstance(arg, str) or "${" in arg:
-                moved.append(arg)
-            elif flag and not arg.startswith(("-", "/", "./", "../", "~") if flag == "password" else "-"):
-                moved.append(self._keyed(server, flag, arg))
-            elif short := _SHORT.fullmatch(arg):
-                moved.append(short[1] + self._keyed(server, _SHORT_FLAGS[short[1]], short[2]))
-            elif assigned := _ASSIGNED.fullmatch(arg):
-                name, sign, value = assigned.groups()
-                moved.append(f"{name}{sign}{self._keyed(server, name.lstrip('-'), value)}")
-            else:
-                moved.append(self._inside(server, "arg", arg))
-            flag = self._flag(arg)
+            moved.append(self._argument(server, arg, before) if isinstance(arg, str) and "${" not in arg else arg)
+            before = arg
         return moved
 
-    @staticmethod
-    def _flag(arg: Any) -> str:
-        """Name of the secret that the next argument holds; empty when it holds none."""
-        if not isinstance(arg, str) or not arg.startswith("-") or "=" in arg:
-            return ""
-        name = arg.lstrip("-")
-        return _SHORT_FLAGS.get(arg, name if len(name) > 1 and names_a_secret(name) else "")
+    def _argument(self, server: str, arg: str, before: Any) -> str:
+        flag = _flag(before)
+        if flag and not arg.startswith(("-", "/", "./", "../", "~") if flag == "password" else "-"):
+            return str(self._keyed(server, flag, arg))
+        if short := _SHORT.fullmatch(arg):
+            return short[1] + str(self._keyed(server, _SHORT_FLAGS[short[1]], short[2]))
+        if before in _LOGIN_FLAGS and ":" in arg and not is_trivial(arg):
+            name, _, password = arg.partition(":")
+            return f"{name}:{self._keyed(server, 'password', password)}"
+        assigned = _ASSIGNED.fullmatch(arg)
+        if assigned and not assigned[3].startswith("//"):
+            name, sign, value = assigned.groups()
+            careful = self.careful and before in _ENV_FLAGS
+            if careful or names_a_secret(name.lstrip("-")):
+                return f"{name}{sign}{self._keyed(server, name.lstrip('-'), value, careful=careful)}"
+            if sign == "=":
+                return f"{name}={self._word(server, name.lstrip('-'), value)}"
+        return self._word(server, "arg", arg)
+
+    def _word(self, server: str, key: str, word: str) -> str:
+        """A word of the command line, or what an option of no special name takes."""
+        if "://" in word:
+            return self._address(server, word, key)
+        return self._keep(server, key, word) if looks_random(word) else self._inside(server, key, word)
 
     def _inside(self, server: str, key: str, text: str) -> str:
-        """Replace passwords in addresses, and tokens known by their beginning."""
+        """Replace what is evidently a secret within a text."""
+        if "${" in text:
+            return text
+        parts, position = [], 0
+        for name, start, end in secret_spans(text):
+            parts += [text[position:start], self._keep(server, name or key, text[start:end])]
+            position = end
+        return "".join([*parts, text[position:]])
 
-        def replace(match: re.Match[str]) -> str:
-            secret = match["password"] or match["prefixed"]
-            return match[0].removesuffix(secret) + self._keep(server, key, secret)
-
-        return text if "${" in text else _IN_TEXT.sub(replace, text)
-
-    def _in_query(self, server: str, url: str) -> str:
-        """Replace what parameters hold whose names say that it is a secret."""
+    def _address(self, server: str, url: str, key: str = "url") -> str:
+        """Replace passwords, parameters whose names say that it is a secret, and steps that look like a token."""
 
         def replace(match: re.Match[str]) -> str:
             name, value = match["name"], match["value"]
-            if not names_a_secret(name) or _PLAIN_VALUE.fullmatch(value) or "${" in value:
+            secret = names_a_secret(name) or looks_random(value)
+            if not secret or is_trivial(value) or "${" in value:
                 return match[0]
             return match[0].removesuffix(value) + self._keep(server, name, value)
 
-        return _PARAMETER.sub(replace, url)
+        kept = _PARAMETER.sub(replace, url)
+        kept = self._inside(server, key, kept)
+        for step in random_parts(url) if self.careful and not url.startswith("git+") else ():
+            if f"/{step}" in kept:
+                kept = kept.replace(f"/{step}", f"/{self._keep(server, key, step)}", 1)
+        return kept
 
     def _keep(self, server: str, key: str, value: str) -> str:
-        # What a file cannot give back unchanged stays where it is; loading warns of it.
-        if not value or value != value.rstrip("\r\n") or len(value.encode()) > _MAX_BYTES:
-            return value
-        stem = f"{FOLDER}/{_UNSAFE.sub('_', f'{server}.{key}')}"
-        taken = {name.lower() for name in self.files}
-        name, number = stem, 2
-        while name.lower() in taken:
+        # A line break at the end is not part of what a file gives back, so it stays beside the reference.
+        kept = value.rstrip("\r\n")
+        if not kept or len(kept.encode()) > _MAX_BYTES:
+            return value  # larger than what is read back; loading warns of it
+        stem = f"{FOLDER}/{_UNSAFE.sub('_', f'{server}.{key}')[:150]}"
+        name, number = stem, self._numbers.get(stem, 2)
+        while name.lower() in self._taken:
             name, number = f"{stem}.{number}", number + 1
-        self.files[name] = value
-        return f"${{file:{name}}}"
+        self._numbers[stem] = number
+        self._taken.add(name.lower())
+        self.files[name] = kept
+        return f"${{file:{name}}}{value[len(kept) :]}"
 
 
-def names_a_secret(name: str) -> bool:
-    """Whether a variable, header or option of this name holds a secret; `MAX_TOKENS` and `TOKEN_FILE` do not."""
-    return bool(_NAME.search(name)) and not _NOT_A_SECRET.search(name)
+def _flag(arg: Any) -> str:
+    """Name of the secret that the next argument holds; empty when it holds none."""
+    if not isinstance(arg, str) or not arg.startswith("-") or "=" in arg:
+        return ""
+    name = arg.lstrip("-")
+    if arg in _ENV_FLAGS:
+        return ""
+    return _SHORT_FLAGS.get(arg, name if len(name) > 1 and names_a_secret(name) else "")
+
+
+def _without_spans(text: str) -> str:
+    """A text with a plain word in place of each secret in it."""
+    parts, position = [], 0
+    for _, start, end in secret_spans(text):
+        parts += [text[position:start], "x"]
+        position = end
+    return "".join([*parts, text[position:]])

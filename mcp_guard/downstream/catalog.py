@@ -6,47 +6,22 @@ Order of the configuration decides: a later server never takes a name from an ea
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from mcp.shared.uri_template import InvalidUriTemplate, UriTemplate
-from pydantic import JsonValue
-
-from mcp_guard.canon import digest
+from mcp_guard.downstream import report
+from mcp_guard.downstream.accepted import Accepted, Anything
 from mcp_guard.downstream.bounds import schema_fits
-from mcp_guard.downstream.listing import Listing
-from mcp_guard.downstream.names import RESERVED, check_servers, exposed_name
+from mcp_guard.downstream.definition import Listing
+from mcp_guard.downstream.index import FactsOf, Index, build, target_of
+from mcp_guard.downstream.names import check_servers, exposed_name
 from mcp_guard.downstream.remembered import Remembered
 from mcp_guard.downstream.server import ResolvedServer
-from mcp_guard.errors import GuardError, UnknownTargetError
-from mcp_guard.model import CallKind, JsonDict, Principal, Target, ToolFacts
+from mcp_guard.errors import QuarantinedError, UnknownTargetError
+from mcp_guard.model import CallKind, JsonDict, Principal, Target
 
 if TYPE_CHECKING:
     from mcp_guard.downstream.schemas import ArgumentChecker
-
-FactsOf = Callable[[str, str, JsonDict], ToolFacts]
-"""(server, the downstream's tool name, annotations) → facts."""
-
-MAX_NAME: Final = 128
-"""Longest tool name of the specification, in characters."""
-
-_DIGESTED: Final = ("name", "title", "description", "inputSchema", "outputSchema", "annotations")
-
-
-def definition_digest(tool: JsonDict) -> str:
-    """Digest over all that a model or a reviewer may rely on in a tool's definition (threats S21, S22)."""
-    return digest("tool-definition", {key: tool.get(key) for key in _DIGESTED})
-
-
-@dataclass(slots=True)
-class _Index:
-    """Everything that is derived from the listings; built anew on each change."""
-
-    tools: dict[str, tuple[Target, JsonDict]] = field(default_factory=dict)
-    prompts: dict[str, tuple[Target, JsonDict]] = field(default_factory=dict)
-    resources: dict[str, tuple[str, JsonDict]] = field(default_factory=dict)
-    templates: list[tuple[str, UriTemplate, JsonDict]] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
 
 
 class Catalog:
@@ -56,35 +31,62 @@ class Catalog:
         servers: By name, in the order of the configuration.
         facts_of: Facts about a tool, from its manifest.
         remembered: Catalogues of the last run; None keeps nothing between runs.
+        pins: What was accepted; None holds servers to nothing.
 
     Raises:
         ConfigError: names would be ambiguous or reserved.
     """
 
     def __init__(
-        self, servers: Mapping[str, ResolvedServer], *, facts_of: FactsOf, remembered: Remembered | None = None
+        self,
+        servers: Mapping[str, ResolvedServer],
+        *,
+        facts_of: FactsOf,
+        remembered: Remembered | None = None,
+        pins: Accepted | None = None,
     ) -> None:
         check_servers(servers)
         self._servers = dict(servers)
         self._facts_of = facts_of
         self._remembered = remembered
+        self._pins = pins if pins is not None else Anything()
+        self._judged = self._pins.generation
         self._listings: dict[str, Listing] = {}
+        self._listed: set[str] = set()
         self._checkers: dict[tuple[str, str], ArgumentChecker] = {}
         for name, server in self._servers.items():
             known = remembered.load(server) if remembered is not None else None
-            if known is not None:
+            if known is not None and self._pins.knows(name):
                 self._listings[name] = known
-        self._index = self._build()
+        self._index = self._built()
 
     def update(self, server: str, listing: Listing) -> bool:
         """Take over what a server offers now; False when nothing changed."""
+        self._listed.add(server)
         if self._listings.get(server) == listing:
-            return False
+            return self.judge_again()
         self._listings[server] = listing
         if self._remembered is not None:
             self._remembered.save(self._servers[server], listing)
-        self._index = self._build()
+        self._rebuild()
         return True
+
+    def judge_again(self) -> bool:
+        """Look at the lists anew where the lock says something else now; False when it does not."""
+        if self._pins.generation == self._judged:
+            return False
+        self._rebuild()
+        return True
+
+    def _rebuild(self) -> None:
+        self._judged = self._pins.generation
+        self._index = self._built()
+
+    def _built(self) -> Index:
+        index = build(self._servers, self._listings, facts_of=self._facts_of, pins=self._pins)
+        used = {target.definition_digest for target, _ in index.tools.values()}
+        self._checkers = {key: checker for key, checker in self._checkers.items() if key[1] in used}
+        return index
 
     @property
     def complete(self) -> bool:
@@ -96,6 +98,13 @@ class Catalog:
         """Items that are not offered and why: names only, for `check` and the log."""
         return tuple(self._index.problems)
 
+    def from_last_run(self, server: str) -> bool:
+        """Whether a server is held to nothing (`pins: off`) and what is known of it is what it said in the last run.
+
+        Its tools may be others by now, so no call is judged by that.
+        """
+        return self._servers[server].pins == "off" and server not in self._listed
+
     def protocols(self) -> dict[str, str]:
         """Last known protocol revision by server."""
         return {name: listing.protocol for name, listing in self._listings.items()}
@@ -106,7 +115,8 @@ class Catalog:
 
     def instructions(self) -> dict[str, str]:
         """Instructions by server, unmasked, only where there are some."""
-        return {name: text for name in self._servers if (text := self._listing(name).instructions)}
+        found = {name: text for name in self._servers if (text := self._listing(name).instructions)}
+        return {name: text for name, text in found.items() if self._pins.instructions_shown(name, text)}
 
     def tools(self) -> list[JsonDict]:
         """Definitions under their exposed names, unmasked, in the order of the configuration."""
@@ -129,7 +139,10 @@ class Catalog:
 
         Raises:
             UnknownTargetError: no such tool.
+            QuarantinedError: it is not the one that was accepted.
         """
+        if exposed in self._index.quarantined and exposed not in self._index.tools:
+            raise _quarantined(*self._index.quarantined[exposed])
         return _found(self._index.tools, exposed)
 
     def resolve_prompt(self, exposed: str) -> Target:
@@ -137,7 +150,10 @@ class Catalog:
 
         Raises:
             UnknownTargetError: no such prompt.
+            QuarantinedError: it is not the one that was accepted.
         """
+        if exposed in self._index.withheld and exposed not in self._index.prompts:
+            raise _quarantined(*self._index.withheld[exposed])
         return _found(self._index.prompts, exposed)
 
     def resolve_resource(self, uri: str) -> Target:
@@ -145,8 +161,11 @@ class Catalog:
 
         Raises:
             UnknownTargetError: none of these.
+            QuarantinedError: it is not the one that was accepted.
         """
         listed = self._index.resources.get(uri)
+        if listed is None and uri in self._index.withheld:
+            raise _quarantined(*self._index.withheld[uri])
         if listed is not None:
             return self._uri_target(listed[0], uri)
         for server, template, _ in self._index.templates:
@@ -162,10 +181,11 @@ class Catalog:
 
         Raises:
             UnknownTargetError: no such prompt or template.
+            QuarantinedError: it is not the one that was accepted.
         """
         uri = ref.get("uri")
         if ref.get("type") == "ref/prompt":
-            target = _found(self._index.prompts, str(ref.get("name")))
+            target = self.resolve_prompt(str(ref.get("name")))
             return self._target(CallKind.COMPLETION, target.server, target.name, target.exposed)
         for server, template, _ in self._index.templates:
             if str(template) == uri:
@@ -179,10 +199,14 @@ class Catalog:
 
         Raises:
             UnknownTargetError: the server is gone from the configuration, or no longer offers the tool.
+            QuarantinedError: the server or the tool is not the one that was accepted.
         """
         server = self._servers.get(target.server)
         if server is None:
             raise UnknownTargetError("the downstream server is no longer configured")
+        whole = self._pins.server_objection(target.server)
+        if whole is not None:
+            raise _quarantined(target.server, whole)
         if target.kind is not CallKind.TOOL:
             return replace(target, server_identity=server.identity)
         if target.server not in self._listings:
@@ -190,6 +214,8 @@ class Catalog:
         for found, _ in self._index.tools.values():
             if (found.server, found.name) == (target.server, target.name):
                 return found
+        if (held := self._index.quarantined.get(exposed_name(server, target.name))) and held[0] == server.name:
+            raise _quarantined(*held)
         raise UnknownTargetError("the downstream server no longer offers this tool")
 
     def validate_arguments(self, target: Target, arguments: JsonDict) -> None:
@@ -231,96 +257,19 @@ class Catalog:
     def _listing(self, server: str) -> Listing:
         return self._listings.get(server, _NOTHING)
 
-    def _build(self) -> _Index:
-        index = _Index()
-        for name, server in self._servers.items():
-            listing = self._listing(name)
-            for tool in listing.tools:
-                self._add_tool(index, server, tool)
-            for prompt in listing.prompts:
-                self._add_prompt(index, server, prompt)
-            for resource in listing.resources:
-                uri = resource.get("uri")
-                if isinstance(uri, str):
-                    index.resources.setdefault(uri, (name, resource))
-            for template in listing.templates:
-                self._add_template(index, name, template)
-        used = {target.definition_digest for target, _ in index.tools.values()}
-        self._checkers = {key: checker for key, checker in self._checkers.items() if key[1] in used}
-        return index
-
-    def _add_tool(self, index: _Index, server: ResolvedServer, tool: JsonDict) -> None:
-        name, schema = tool.get("name"), tool.get("inputSchema")
-        if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME:
-            index.problems.append(f"{server.name}: a tool has no usable name")
-            return
-        exposed = exposed_name(server, name)
-        if not isinstance(schema, dict) or not schema_fits(schema):
-            index.problems.append(f"{server.name}: tool {exposed} has no usable input schema, or one that is too big")
-            return
-        if self._taken(index, index.tools, server, exposed):
-            return
-        try:
-            target = self._tool_target(server, name, exposed, tool, schema)
-        except GuardError:
-            index.problems.append(f"{server.name}: tool {exposed} has no canonical form")
-            return
-        index.tools[exposed] = (target, {**tool, "name": exposed})
-
-    def _tool_target(self, server: ResolvedServer, name: str, exposed: str, tool: JsonDict, schema: JsonDict) -> Target:
-        output, annotations = tool.get("outputSchema"), tool.get("annotations")
-        return Target(
-            kind=CallKind.TOOL,
-            server=server.name,
-            name=name,
-            exposed=exposed,
-            local=server.local,
-            definition_digest=definition_digest(tool),
-            input_schema=schema,
-            output_schema=output if isinstance(output, dict) else None,
-            facts=self._facts_of(server.name, name, annotations if isinstance(annotations, dict) else {}),
-            server_identity=server.identity,
-        )
-
-    def _add_prompt(self, index: _Index, server: ResolvedServer, prompt: JsonDict) -> None:
-        name = prompt.get("name")
-        if not isinstance(name, str) or not name:
-            return
-        exposed = exposed_name(server, name)
-        if not self._taken(index, index.prompts, server, exposed):
-            target = self._target(CallKind.PROMPT, server.name, name, exposed)
-            index.prompts[exposed] = (target, {**prompt, "name": exposed})
-
-    def _taken(
-        self, index: _Index, names: dict[str, tuple[Target, JsonDict]], server: ResolvedServer, exposed: str
-    ) -> bool:
-        if exposed.startswith(RESERVED):
-            index.problems.append(f"{server.name}: {exposed} is a reserved name")
-            return True
-        if exposed in names:
-            owner = names[exposed][0].server
-            index.problems.append(f"{server.name}: {exposed} is quarantined, {owner} has this name already")
-            return True
-        return False
-
-    def _add_template(self, index: _Index, server: str, template: JsonDict) -> None:
-        text: JsonValue = template.get("uriTemplate")
-        if not isinstance(text, str):
-            return
-        try:
-            index.templates.append((server, UriTemplate.parse(text), template))
-        except InvalidUriTemplate:
-            index.problems.append(f"{server}: a resource template is not usable")
-
     def _uri_target(self, server: str, uri: str) -> Target:
         return self._target(CallKind.RESOURCE, server, uri, uri)
 
     def _target(self, kind: CallKind, server: str, name: str, exposed: str) -> Target:
-        resolved = self._servers[server]
-        return Target(kind, server, name, exposed, local=resolved.local, server_identity=resolved.identity)
+        return target_of(self._servers[server], kind, name, exposed)
 
 
 _NOTHING: Final = Listing()
+
+
+def _quarantined(server: str, why: str) -> QuarantinedError:
+    hint = f"do not retry; the user sees with `{report.mending(server, why)}` what is the matter, and decides"
+    return QuarantinedError(f"{server} offers this, but it is quarantined: {why}", hint=hint)
 
 
 def _found(names: dict[str, tuple[Target, JsonDict]], exposed: str) -> Target:

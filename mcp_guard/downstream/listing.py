@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import anyio
@@ -12,6 +11,7 @@ import mcp_types as types
 from mcp import MCPError
 from pydantic import JsonValue, ValidationError
 
+from mcp_guard.downstream.definition import Listing
 from mcp_guard.downstream.link import Link
 from mcp_guard.downstream.session import MAX_ITEMS
 from mcp_guard.errors import FaultError
@@ -24,21 +24,7 @@ MAX_LIST_BYTES: Final = 16 * 1024 * 1024
 """Characters of one list as JSON, all pages together."""
 
 _LIST_TIMEOUT_S: Final = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """Raw definitions by kind, unmasked. Plain JSON, so that it can be kept between runs."""
-
-    tools: tuple[JsonDict, ...] = ()
-    resources: tuple[JsonDict, ...] = ()
-    templates: tuple[JsonDict, ...] = ()
-    prompts: tuple[JsonDict, ...] = ()
-    instructions: str = ""
-    capabilities: tuple[str, ...] = ()
-    """Of tools, resources, prompts, completions: what the server declared."""
-    protocol: str = ""
-    """Negotiated protocol revision."""
+_MAX_INFO: Final = 200
 
 
 async def fetch_listing(link: Link) -> Listing:
@@ -64,7 +50,12 @@ async def fetch_listing(link: Link) -> Listing:
         instructions=link.session.instructions or "",
         capabilities=tuple(name for name in names if getattr(caps, name) is not None),
         protocol=link.session.protocol_version or "",
+        server_info=_said_of_itself(link.session.server_info),
     )
+
+
+def _said_of_itself(info: types.Implementation | None) -> str:
+    return "" if info is None else f"{info.name} {info.version}"[:_MAX_INFO]
 
 
 async def _pages(link: Link, request: Any, key: str) -> tuple[JsonDict, ...]:

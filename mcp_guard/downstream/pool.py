@@ -6,6 +6,7 @@ for all of them (decisions.md D15). One server that fails or is slow never delay
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -16,12 +17,20 @@ from typing import Final, Literal
 import anyio
 from anyio.abc import TaskGroup
 
+from mcp_guard.downstream.accepted import Anything, Gate
+from mcp_guard.downstream.definition import Listing
 from mcp_guard.downstream.link import Link, LinkOptions, ListRoots, open_link
-from mcp_guard.downstream.listing import Listing, fetch_listing
+from mcp_guard.downstream.listing import fetch_listing
 from mcp_guard.downstream.process import Log
 from mcp_guard.downstream.requests import build_request
 from mcp_guard.downstream.server import ResolvedServer
-from mcp_guard.errors import DownstreamUnavailableError, FaultError, GuardError, OverloadedError
+from mcp_guard.errors import (
+    DownstreamUnavailableError,
+    FaultError,
+    GuardError,
+    OverloadedError,
+    QuarantinedError,
+)
 from mcp_guard.model import Call, RawArguments, RawResult
 from mcp_guard.permit import Permit
 from mcp_guard.ports import ProgressSink
@@ -64,6 +73,14 @@ class _Entry:
         self.link: Link | None = None
         self.changed = anyio.Event()
         self.refresh = anyio.Event()
+        self.again = anyio.Event()
+        """Set when it may be started once more, without waiting for the delay."""
+        self.blocked = False
+        """Whether its program is quarantined: it is not started until the lock changes."""
+        self.stale = False
+        """Whether the server said that a list changed, and it was not read again yet."""
+        self.listed_at = 0.0
+        self.listing = anyio.Lock()
         self.scope = anyio.CancelScope()
         self.failures: deque[float] = deque(maxlen=_BREAKER_FAILURES)
 
@@ -82,6 +99,7 @@ class Pool:
         log: The guard's log; gets masked or constant text only.
         on_listing: Told what a server offers when it is ready and whenever that changed.
         protocols: Protocol revisions of the last run by server name; spares older servers a probe.
+        gate: Judges programs before they start, lists before they are offered, and calls before they are sent.
     """
 
     def __init__(
@@ -92,6 +110,7 @@ class Pool:
         log: Log,
         on_listing: Callable[[str, Listing], None],
         protocols: Mapping[str, str] | None = None,
+        gate: Gate | None = None,
         first_delay_s: float = _FIRST_DELAY_S,
         idle_s: float = IDLE_S,
     ) -> None:
@@ -100,6 +119,7 @@ class Pool:
         self._log = log
         self._on_listing = on_listing
         self._protocols = dict(protocols or {})
+        self._gate: Gate = gate if gate is not None else Anything()
         self._first_delay_s = first_delay_s
         self._idle_s = idle_s
         self._used: dict[str, float] = {}
@@ -165,16 +185,63 @@ class Pool:
         A caller that is cancelled after the first byte was written gets a result, or OutcomeUnknownError, instead of
         the cancellation; what it awaits next must be shielded.
         """
-        permit.use(call.call_id)
         request = build_request(call, arguments, execution_id)
         key = call.principal.key
         self._calls[key] += 1
         try:
             link = await self._ready_link(call.target.server, key)
+            await self.refresh(call.target.server, key)
+            # The server may have come up, or listed again, after the call was resolved.
+            self._gate.admit(call.target)
+            permit.use(call.call_id)
             return await link.request(request, timeout_s=link.server.call_timeout_s, progress=progress)
         finally:
             self._calls[key] -= 1
             self._used[key] = anyio.current_time()
+
+    async def refresh(self, server: str, principal_key: str, *, older_than_s: float | None = None) -> None:
+        """Read the lists of one link again where it said that they changed, or they are too old.
+
+        Args:
+            server: Name in the configuration.
+            principal_key: Whose link.
+            older_than_s: Age that is still good enough; None: any, as long as the server announced no change.
+
+        Raises:
+            DownstreamUnavailableError: they cannot be read; nothing else was sent.
+        """
+        entry = self._entries.get((server, principal_key))
+        if entry is None or entry.link is None or not _too_old(entry, older_than_s):
+            return
+        link = entry.link
+        async with entry.listing:
+            if not _too_old(entry, older_than_s):
+                return
+            try:
+                await self._list(entry, link)
+            except FaultError as error:
+                self._log(f"{server}: its lists could not be read again: {error.message}")
+                raise DownstreamUnavailableError(f"{server} does not list its tools; nothing was sent") from error
+
+    async def refresh_all(self, principal_key: str, *, older_than_s: float, timeout_s: float) -> None:
+        """`refresh` for every server of a principal, side by side; one that fails keeps what is known of it."""
+
+        async def one(server: str) -> None:
+            with contextlib.suppress(DownstreamUnavailableError):
+                await self.refresh(server, principal_key, older_than_s=older_than_s)
+
+        with anyio.move_on_after(timeout_s):
+            async with anyio.create_task_group() as tasks:
+                for server in self._servers:
+                    tasks.start_soon(one, server)
+
+    def start_again(self) -> None:
+        """Try to start servers again that were quarantined before their start: the lock changed."""
+        for entry in self._entries.values():
+            if entry.blocked:
+                entry.blocked = False
+                entry.become(ServerState("starting"))
+                entry.again.set()
 
     async def _ready_link(self, server: str, principal_key: str) -> Link:
         if server not in self._servers:
@@ -184,6 +251,8 @@ class Pool:
         with anyio.move_on_after(entry.server.start_timeout_s):
             while entry.state.status == "starting":
                 await entry.changed.wait()
+        if entry.blocked:
+            raise QuarantinedError(f"{server} is {entry.state.reason}")
         if entry.link is None:
             reason = entry.state.reason or "it is still starting"
             raise DownstreamUnavailableError(f"{server} is not available: {reason}")
@@ -201,7 +270,9 @@ class Pool:
             self._log(f"{entry.server.name}: {reason}")
             entry.become(ServerState("failed", reason))
             attempt = 0 if anyio.current_time() - started > _BREAKER_WINDOW_S else attempt
-            await anyio.sleep(self._delay(entry, attempt))
+            entry.again = anyio.Event()
+            with anyio.move_on_after(None if entry.blocked else self._delay(entry, attempt)):
+                await entry.again.wait()
             attempt += 1
             entry.become(ServerState("starting", reason))
 
@@ -228,10 +299,14 @@ class Pool:
             legacy=entry.legacy,
         )
         try:
+            await self._gate.before_start(entry.server)
             async with open_link(entry.server, options) as link:
                 entry.legacy = not link.modern
-                await self._list(entry, link)
+                await self._list(entry, link, first=True)
                 await self._until_ended(entry, link)
+        except QuarantinedError as error:
+            entry.blocked = True
+            return error.message
         except GuardError as error:
             return error.message
         except Exception as error:  # noqa: BLE001 - boundary: whatever one server provokes must not end the others
@@ -245,10 +320,12 @@ class Pool:
                 while True:
                     await entry.refresh.wait()
                     entry.refresh = anyio.Event()
-                    try:
-                        await self._list(entry, link)
-                    except FaultError as error:
-                        self._log(f"{entry.server.name}: its lists could not be read again: {error.message}")
+                    async with entry.listing:
+                        try:
+                            if entry.stale:
+                                await self._list(entry, link)
+                        except FaultError as error:
+                            self._log(f"{entry.server.name}: its lists could not be read again: {error.message}")
 
             tasks.start_soon(refresh)
             await link.ended.wait()
@@ -256,14 +333,24 @@ class Pool:
             entry.become(ServerState("failed", "its session ended"))
             tasks.cancel_scope.cancel()
 
-    async def _list(self, entry: _Entry, link: Link) -> None:
-        listing = await fetch_listing(link)
+    async def _list(self, entry: _Entry, link: Link, *, first: bool = False) -> None:
+        # A change that is announced from here on is a reason to list once more.
+        entry.stale = False
+        try:
+            listing = await fetch_listing(link)
+            await self._gate.listed(entry.server, listing, first=first)
+        except BaseException:
+            entry.stale = True
+            raise
+        entry.listed_at = anyio.current_time()
         if link.dispatcher.dropped:
             self._log(
                 f"{entry.server.name}: {link.dispatcher.dropped} list items dropped: invalid, or beyond the limits"
             )
             link.dispatcher.dropped = 0
         self._on_listing(entry.server.name, listing)
+        if link.ended.is_set() and not first:
+            return  # whoever watches the link has said so already
         entry.become(ServerState("ready", protocol=listing.protocol, tools=len(listing.tools)), link)
 
     def _delay(self, entry: _Entry, attempt: int) -> float:
@@ -274,5 +361,10 @@ class Pool:
         return base * (0.75 + random.random() / 2)  # noqa: S311 - spreads restarts; nothing secret depends on it
 
 
+def _too_old(entry: _Entry, older_than_s: float | None) -> bool:
+    return entry.stale or (older_than_s is not None and anyio.current_time() - entry.listed_at >= older_than_s)
+
+
 async def _set(entry: _Entry) -> None:
+    entry.stale = True
     entry.refresh.set()

@@ -205,7 +205,7 @@ class ChildProcess:
             DownstreamUnavailableError: it cannot be started; the message says why.
         """
         env = child_env(os.environ, server.env, withheld=server.withheld, minimal=not server.inherit)
-        argv = [_program(server, env), *server.command[1:]]
+        argv = [find_program(server, env), *server.command[1:]]
         keeper = StderrKeeper(server.name, mask_text, log)
         protocol = _ChildProtocol(server.name, keeper, log)
         try:
@@ -256,8 +256,12 @@ class ChildProcess:
         return self._protocol.exited.is_set()
 
 
-def _program(server: ResolvedServer, env: Mapping[str, str]) -> str:
-    """Absolute path of the command, looked up on the PATH that the child will have."""
+def find_program(server: ResolvedServer, env: Mapping[str, str]) -> str:
+    """Absolute path of the command, looked up on the PATH that the child will have.
+
+    Raises:
+        DownstreamUnavailableError: there is none.
+    """
     command = server.command[0]
     if server.cwd is not None and not server.cwd.is_dir():
         raise DownstreamUnavailableError(f"{server.name} cannot be started: its cwd is not a folder")

@@ -12,7 +12,7 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
-from mcp_guard.downstream.listing import Listing
+from mcp_guard.downstream.definition import Listing
 from mcp_guard.downstream.server import ResolvedServer
 from mcp_guard.errors import GuardError
 from mcp_guard.keystore import KeyStore
@@ -32,6 +32,7 @@ class _Stored(BaseModel):
     instructions: str
     capabilities: list[str]
     protocol: str
+    server_info: str = ""
 
 
 class Remembered:
@@ -58,6 +59,7 @@ class Remembered:
             instructions=stored.instructions,
             capabilities=tuple(stored.capabilities),
             protocol=stored.protocol,
+            server_info=stored.server_info,
         )
 
     def save(self, server: ResolvedServer, listing: Listing) -> bool:
@@ -71,6 +73,7 @@ class Remembered:
             instructions=listing.instructions,
             capabilities=list(listing.capabilities),
             protocol=listing.protocol,
+            server_info=listing.server_info,
         )
         path = self._path(server)
         aside = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")

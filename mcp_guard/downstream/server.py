@@ -31,6 +31,10 @@ class ResolvedServer:
     names: Literal["plain", "prefixed"] = "prefixed"
     start_timeout_s: float = 30.0
     call_timeout_s: float = 300.0
+    pins: Literal["program", "definitions", "off"] = "program"
+    """What `guard.lock` holds it to."""
+    written: tuple[str, ...] = ()
+    """Command and arguments, or the URL, as the configuration has them: references unresolved."""
 
     @property
     def local(self) -> bool:

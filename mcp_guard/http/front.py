@@ -117,20 +117,20 @@ async def serve_app(app: ASGIApp, listener: socket.socket) -> None:
     config = uvicorn.Config(
         app,
         log_config=None,
-        log_level="warning",
+        log_level="error",  # its warnings are of what clients send, and name packages to install
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=5,
         ws="none",
     )
-    server = _Server(config)
+    server = QuietServer(config)
     async with anyio.create_task_group() as group:
         group.start_soon(_end_on_signal, server, group.cancel_scope)
         await server.serve(sockets=[listener])
         group.cancel_scope.cancel()
 
 
-class _Server(uvicorn.Server):
+class QuietServer(uvicorn.Server):
     """Leaves signals alone: uvicorn raises them again at its end, which would kill the guard before it has drained."""
 
     @contextlib.contextmanager

@@ -1,13 +1,14 @@
 """Where manifests are, and which one is for which server (decisions.md D31).
 
 A manifest is named by `servers.X.manifest`, or found by the package that the command starts. The operator's own
-manifests come before the shipped ones.
+manifests come before the shipped ones. Over them lies, tool by tool, the user manifest of the server (`manifest.user`),
+which is found by the server's name: its owner wrote it for this very entry of guard.yaml.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pydantic import JsonValue, ValidationError
@@ -18,8 +19,9 @@ from mcp_guard.config.document import read_document
 from mcp_guard.config.explain_errors import findings_of
 from mcp_guard.config.problems import Finding, Problem, fail, spell
 from mcp_guard.config.schema import GuardConfig, ServerConfig
-from mcp_guard.manifest.model import ToolManifest
+from mcp_guard.manifest.model import ToolManifest, to_facts
 from mcp_guard.manifest.package import package_urls
+from mcp_guard.manifest.user import FOLDER, UserManifest, read_user_manifest, user_manifest_path
 from mcp_guard.model import UNREVIEWED, JsonDict, Risk, ToolFacts
 
 _CHANGING = frozenset({"write", "delete", "execute", "spend", "grant"})
@@ -45,23 +47,51 @@ class Manifests:
     """By the server's name in guard.yaml; a server without a manifest is not in it."""
     digests: Mapping[str, str]
     """By the server's name in guard.yaml."""
+    users: Mapping[str, UserManifest] = field(default_factory=dict)
+    """User manifests by the server's name in guard.yaml."""
+    user_digests: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
         """One digest over all, part of the policy digest: facts that change make earlier approvals void."""
-        return digest("manifests", dict(self.digests))
+        return digest("manifests", {**self.digests, **{f"{name}/user": d for name, d in self.user_digests.items()}})
 
-    def facts_for(self, server: str, tool: str, annotations: JsonDict | None = None) -> ToolFacts:
+    def facts_for(
+        self, server: str, tool: str, annotations: JsonDict | None = None, definition: str | None = None
+    ) -> ToolFacts:
         """Facts about a tool, cautious where none are listed.
 
         Args:
             server: Name in guard.yaml.
             tool: The downstream's own tool name.
             annotations: What the server says of its tool: may raise the risk, never lower it.
+            definition: Digest of the tool's definition today. None where no server runs (`explain`, `check`): the
+                definition is then taken to be the one that was reviewed. Whoever decides calls knows it.
         """
+        shipped = self.shipped_facts(server, tool, annotations)
+        entry = self.users[server].tools.get(tool) if server in self.users else None
+        if entry is None:
+            return shipped
+        facts = to_facts(entry, manifest=server, manifest_digest=self.user_digests[server])
+        if definition in (None, entry.definition):
+            return facts  # the annotations are part of the definition that was reviewed
+        return _changed(shipped, facts)
+
+    def shipped_facts(self, server: str, tool: str, annotations: JsonDict | None = None) -> ToolFacts:
+        """The same without the user manifest."""
         manifest = self.by_server.get(server)
         facts = manifest.facts(tool, self.digests[server]) if manifest else None
         return UNREVIEWED if facts is None else _raised(facts, annotations or {})
+
+
+def _changed(facts: ToolFacts, reviewed: ToolFacts) -> ToolFacts:
+    """Facts about a tool that its owner reviewed under another definition: never laxer than that review."""
+    if not facts.listed:
+        why = "not reviewed: its definition is not the one that you reviewed"
+        return replace(facts, risk=max(facts.risk, reviewed.risk, key=lambda risk: risk.rank), why=why)
+    if reviewed.risk.rank <= facts.risk.rank:
+        return facts
+    return replace(facts, risk=reviewed.risk, why=f"{facts.why} Raised: as you rated an earlier definition of it.")
 
 
 def _raised(facts: ToolFacts, annotations: Mapping[str, JsonValue]) -> ToolFacts:
@@ -82,10 +112,11 @@ class Shelf:
     def __init__(self, shipped: Path | None = None) -> None:
         self._shipped = shipped or shipped_folder()
         self._parsed: dict[Path, ToolManifest | tuple[Problem, ...]] = {}
+        self._read: dict[Path, UserManifest | tuple[Problem, ...] | None] = {}
 
     def check(self, config: GuardConfig, folder: Path) -> list[Finding]:
         """Problems of the manifests that a configuration names, for `load_config(checks=…)`."""
-        return list(self._bind(config, folder)[1])
+        return [*self._bind(config, folder)[1], *self._users(config, folder)[1]]
 
     def bind(self, config: GuardConfig, folder: Path) -> Manifests:
         """Find the manifest of each server.
@@ -94,12 +125,14 @@ class Shelf:
             ConfigError: a manifest that the configuration names is missing or not valid.
         """
         found, findings = self._bind(config, folder)
+        users, wrong = self._users(config, folder)
+        findings += wrong
         fail(Problem("guard.yaml", 1, spell(f.place), f.what, f.hint) for f in findings)
-        return _manifests(found)
+        return _manifests(found, users)
 
     def facts_of(self, config: GuardConfig, folder: Path) -> Callable[[str, str], ToolFacts]:
         """Facts by server and tool, cautious where a manifest is missing or not valid; for `policy_check`."""
-        return _manifests(self._bind(config, folder)[0]).facts_for
+        return _manifests(self._bind(config, folder)[0], self._users(config, folder)[0]).facts_for
 
     def shipped(self) -> dict[str, ToolManifest]:
         """All shipped manifests by id.
@@ -126,6 +159,24 @@ class Shelf:
             if isinstance(manifest, ToolManifest):
                 found[name] = manifest
             findings += manifest if isinstance(manifest, list) else []
+        return found, findings
+
+    def _users(self, config: GuardConfig, folder: Path) -> tuple[dict[str, UserManifest], list[Finding]]:
+        """The user manifest of each server; never a file that the configuration names as another kind of manifest."""
+        found: dict[str, UserManifest] = {}
+        findings: list[Finding] = []
+        others = named_manifests(config, folder)
+        for name in config.servers:
+            path = user_manifest_path(folder, name)
+            if path in others:
+                continue
+            if path not in self._read:
+                self._read[path] = read_user_manifest(path, name)
+            result = self._read[path]
+            if isinstance(result, UserManifest):
+                found[name] = result
+            elif result is not None:
+                findings += [Finding(("servers", name), f"{FOLDER}/{problem}") for problem in result]
         return found, findings
 
     def _for_server(
@@ -169,8 +220,19 @@ class Shelf:
         return self._parsed[path]
 
 
-def _manifests(found: Mapping[str, ToolManifest]) -> Manifests:
-    return Manifests(found, {name: manifest.digest for name, manifest in found.items()})
+def named_manifests(config: GuardConfig, folder: Path) -> frozenset[Path]:
+    """The manifests that a configuration names by path."""
+    names = [*config.manifests, *(server.manifest for server in config.servers.values() if server.manifest)]
+    return frozenset(folder / Path(name).expanduser() for name in names if is_path(name))
+
+
+def _manifests(found: Mapping[str, ToolManifest], users: Mapping[str, UserManifest]) -> Manifests:
+    return Manifests(
+        found,
+        {name: manifest.digest for name, manifest in found.items()},
+        users,
+        {name: manifest.digest for name, manifest in users.items()},
+    )
 
 
 def _parse(path: Path) -> ToolManifest | tuple[Problem, ...]:

@@ -88,7 +88,7 @@ class _Reader:
             self.replacer.apply(leaf, wanted)
 
     def _may_restore(self, entry: VaultEntry, leaf: Leaf) -> bool:
-        if entry.scope != self._call.principal.key or entry.server != self._call.target.server:
+        if entry.scope != self._call.principal.key or self._call.target.server not in entry.servers:
             return False
         return entry.type not in SECRET_TYPES or self._role(leaf) == "content"
 

@@ -22,13 +22,21 @@ from mcp_guard.model import (
     Views,
 )
 from mcp_guard.permit import Permit, issue_permit
+from mcp_guard.policy.grants import offered
+from mcp_guard.policy.places import changed_places
 from mcp_guard.policy.rules import CompiledRule, Query, Why, compile_rules, default_effect
 
 OWN_FILES = "builtin:own-files"
+GIT_FOLDER = "builtin:git-folder"
 SECRETS = "builtin:secrets-in-arguments"
 
-TouchesOwnFiles = Callable[[str, JsonValue], bool]
-"""Server and value → whether a path in it leads into the guard's own files. Does the I/O that policy does not."""
+Leads = Callable[[str, JsonValue], bool]
+"""Server and value → whether a path in it leads to a certain place. Does the I/O that policy does not."""
+
+
+def nowhere(_server: str, _value: JsonValue) -> bool:
+    """`Leads` where there is no such place."""
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,19 +56,27 @@ class Judgement:
     rows: tuple[Row, ...]
     default: Effect
     own_files: bool
+    git_folder: bool
 
 
 class Policy:
-    """The policy decision point. Pure but for `touches_own_files`, which looks at the file system."""
+    """The policy decision point. Pure but for what is given to it, which looks at the file system."""
 
     def __init__(
-        self, config: GuardConfig, *, touches_own_files: TouchesOwnFiles, manifest_digest: str = "", stdio: bool = True
+        self,
+        config: GuardConfig,
+        *,
+        touches_own_files: Leads,
+        leads_into_git: Leads = nowhere,
+        manifest_digest: str = "",
+        stdio: bool = True,
     ) -> None:
         """Compile a configuration.
 
         Args:
             config: Valid.
             touches_own_files: `OwnFiles.touched_by`.
+            leads_into_git: `GitFolders.led_into_by`.
             manifest_digest: `Manifests.digest`; part of the policy digest.
             stdio: Whether the front is stdio; part of the policy digest, since mode and assurance hang on it.
 
@@ -70,6 +86,7 @@ class Policy:
         self._config = config
         self._rules = compile_rules(config)
         self._touches_own_files = touches_own_files
+        self._leads_into_git = leads_into_git
         judged = config.model_dump(mode="json", include={"environment", "defaults", "rules", "approvals", "servers"})
         servers = {name: server["environment"] for name, server in judged.pop("servers").items()}
         self.digest = digest(
@@ -105,15 +122,20 @@ class Policy:
         # 2. Every rule is asked; an unclear condition counts for deny and require_approval, never for allow.
         # 3. An allow without a reason does not loosen the default.
         # 4. The most restrictive effect wins, so adding a deny can never loosen.
-        # 5. Secrets in arguments can only tighten.
+        # 5. A path into a folder of git's own files, and secrets in arguments, can only tighten.
         risk = call.target.facts.risk if self._is_tool(call) else Risk.LOW
         default = default_effect(self._config, risk)
         own_files = self._leads_to_own_files(call, views)  # (1)
         rows = tuple(self._row(rule, self._query(call, views, risk), default) for rule in self._rules)  # (2), (3)
-        decision = self._denied_own_files(risk) if own_files else self._by_rules(call, rows, risk, default)  # (1), (4)
+        decision = (
+            self._denied_own_files(risk) if own_files else self._by_rules(call, views, rows, risk, default)
+        )  # (1), (4)
+        git_folder = not own_files and self._leads_to_git_folder(call, views)
+        if git_folder and decision.effect is not Effect.DENY:
+            decision = self._ask_for_git_folder(decision, call, views)  # (5)
         if views.secrets and self._config.masking.arguments.secrets == "ask" and decision.effect is Effect.ALLOW:
             decision = self._ask_for_secrets(decision)  # (5)
-        return Judgement(decision, rows, default, own_files)
+        return Judgement(decision, rows, default, own_files, git_folder)
 
     @staticmethod
     def _is_tool(call: Call) -> bool:
@@ -154,27 +176,46 @@ class Policy:
         except Exception:  # noqa: BLE001 - a look at the file system that fails must not open the way
             return True
 
+    def _leads_to_git_folder(self, call: Call, views: Views) -> bool:
+        value = changed_places(call, views)
+        try:
+            return value is not None and self._leads_into_git(call.target.server, value)
+        except Exception:  # noqa: BLE001 - as above: what cannot be looked at is asked for
+            return True
+
     def _denied_own_files(self, risk: Risk) -> Decision:
         reason = "an argument leads into the files of the guard or of a host; no rule can allow this"
         return Decision(Effect.DENY, OWN_FILES, risk, (reason,), self.digest)
 
-    def _by_rules(self, call: Call, rows: tuple[Row, ...], risk: Risk, default: Effect) -> Decision:
+    def _by_rules(self, call: Call, views: Views, rows: tuple[Row, ...], risk: Risk, default: Effect) -> Decision:
         counting = [row for row in rows if row.counts]
         facts_why = (call.target.facts.why,) if self._is_tool(call) and call.target.facts.why else ()
         if not counting:
             reasons = (f"no rule matches; the default for {risk.value} risk", *facts_why)
-            return Decision(default, f"default:{risk.value}", risk, reasons, self.digest, self._terms([], risk))
+            return Decision(
+                default, f"default:{risk.value}", risk, reasons, self.digest, self._terms([], risk, call, views)
+            )
         effect = max((row.rule.effect for row in counting), key=lambda e: e.rank)
         winners = [row for row in counting if row.rule.effect is effect]
         reasons = tuple(_reason(row, default) for row in winners) + facts_why
-        terms = self._terms(winners, risk)
+        terms = self._terms(winners, risk, call, views)
         return Decision(effect, winners[0].rule.rule.id, risk, reasons, self.digest, terms)
+
+    def _ask_for_git_folder(self, decision: Decision, call: Call, views: Views) -> Decision:
+        reason = "the path leads into a .git folder: its files make git run programs"
+        risk = max(decision.risk, Risk.HIGH, key=lambda risk: risk.rank)
+        asked = decision.effect is Effect.REQUIRE_APPROVAL
+        offers = decision.terms.grants if asked else offered(call, views, (), risk)
+        # The same call again at most: a folder would hold all that git reads.
+        terms = replace(decision.terms, grants=tuple(offer for offer in offers if offer.keep is None))
+        return Decision(Effect.REQUIRE_APPROVAL, GIT_FOLDER, risk, (reason, *decision.reasons), self.digest, terms)
 
     def _ask_for_secrets(self, decision: Decision) -> Decision:
         reasons = ("the arguments hold a secret; masking.arguments.secrets is ask", *decision.reasons)
-        return replace(decision, effect=Effect.REQUIRE_APPROVAL, rule=SECRETS, reasons=reasons)
+        terms = replace(decision.terms, grants=())  # the rules that allow it said nothing of grants
+        return replace(decision, effect=Effect.REQUIRE_APPROVAL, rule=SECRETS, reasons=reasons, terms=terms)
 
-    def _terms(self, winners: list[Row], risk: Risk) -> ApprovalTerms:
+    def _terms(self, winners: list[Row], risk: Risk, call: Call, views: Views) -> ApprovalTerms:
         """The strictest terms among the rules that ask; a rule that does not say follows `approvals` and the risk."""
         config = self._config.approvals
         usual = Assurance.A2 if risk is Risk.CRITICAL else Assurance.A1
@@ -184,7 +225,7 @@ class Policy:
         use = min((o.use_within_s or config.use_within_s for o in options), default=config.use_within_s)
         runs = {o.run or config.run for o in options} or {config.run}
         run: Literal["on_approval", "on_pickup"] = "on_pickup" if "on_pickup" in runs else "on_approval"
-        return ApprovalTerms(assurance, expires, use, config.hold_s, run)
+        return ApprovalTerms(assurance, expires, use, config.hold_s, run, offered(call, views, options, risk))
 
 
 def _reason(row: Row, default: Effect) -> str:

@@ -42,6 +42,9 @@ def answer_result(answer: Answer, *, call_id: str, notice: str, modern: bool, to
     result["_meta"] = {**_meta_of(result), **answer_meta(answer, call_id)}
     if modern:
         result.setdefault("resultType", "complete")
+        if not tool and "contents" in result:
+            # Demanded of a resource too, and older servers do not say it. It holds one user's placeholders.
+            result = {**_LISTS, **result, "cacheScope": "private"}
     return result
 
 
@@ -71,6 +74,9 @@ def ticket(suspended: Suspended, *, call_id: str, target: Target | None) -> Json
         f'Call {WAIT_TOOL} with {{"ticket": "{suspended.approval_id}"}}, or repeat this exact call; '
         "changed arguments start a new request. Do not try another route."
     )
+    if suspended.state == "pending":
+        # Nothing is shown at the client any more, so its user hears of it from the agent.
+        text += "\nTell your user now: a call waits for approval on the guard's page. You cannot approve it."
     if target is not None and not target.facts.listed and suspended.rule.startswith("default:") and _plain(target):
         text += "\n" + _settling_rule(target)
     return {
@@ -157,7 +163,8 @@ def _plain(target: Target) -> bool:
 
 def _settling_rule(target: Target) -> str:
     return (
-        "This tool is in no manifest, so it asks each time. Its owner can settle that in guard.yaml:\n"
+        "Nobody has reviewed this tool, so it asks each time. The owner of this guard can review all tools of the "
+        f"server at once, in a terminal (`mcp-guard trust {target.server}`), or settle this one in guard.yaml:\n"
         "rules:\n"
         f"  - id: {target.server}-{target.name}\n"
         f"    match: {{server: {target.server}, tool: {target.name}}}\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import anyio
 import mcp_types as types
@@ -15,12 +15,25 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 
 from mcp_guard.approval.channels import elicitation
-from mcp_guard.model import CallContext, ClientInfo, MaskedText, Principal, Prompt, PromptAnswer
+from mcp_guard.model import CallContext, ClientInfo, JsonDict, MaskedText, Principal, Prompt, PromptAnswer
 
 PROMPT_KEY = "approval"
 """Key of the guard's question in `inputRequests` and of its answer in `inputResponses`."""
 
+PAGE_KEY = "page"
+"""Key of the invitation to open the page. What comes back under it decides nothing."""
+
+JUSTIFICATION = "io.mcp-guard/justification"
+"""Key in `_meta` of a call under which an agent may say why it wants it. Reviewers see it as unverified."""
+
+_JUSTIFICATION_CHARS = 500
 _ELICITATION_SINCE = "2025-06-18"
+_ADDRESSES_SINCE = "2025-11-25"
+_TITLES_SINCE = "2025-11-25"
+_OPENED = PromptAnswer("dismissed")
+"""Consent to open the page is not an approval, and not wanting to open it is not a denial."""
+_GONE = (MCPError, NoBackChannelError, ValidationError, anyio.BrokenResourceError, anyio.ClosedResourceError)
+"""How a client fails that cannot or will not be asked."""
 
 Context = ServerRequestContext[Any, Any]
 
@@ -49,6 +62,15 @@ def can_prompt(ctx: Context) -> bool:
     return ctx.protocol_version >= _ELICITATION_SINCE and ctx.session.can_send_request
 
 
+def can_open(ctx: Context) -> bool:
+    """Whether the user may be asked to open an address: declared, known to the revision, and a way to ask."""
+    capabilities = ctx.session.client_capabilities
+    declared = capabilities.elicitation if capabilities else None
+    if declared is None or declared.url is None:
+        return False
+    return is_modern(ctx) or (ctx.protocol_version >= _ADDRESSES_SINCE and ctx.session.can_send_request)
+
+
 class SdkFront:
     """`mcp_guard.ports.Front` over the SDK's request context."""
 
@@ -56,19 +78,29 @@ class SdkFront:
         self._ctx = ctx
         self.era: Literal["legacy", "modern"] = "modern" if is_modern(ctx) else "legacy"
         self.can_prompt = prompts and can_prompt(ctx)
+        self.can_open = prompts and can_open(ctx)
         self.resumed = resumed
 
-    async def ask(self, prompt: Prompt) -> PromptAnswer:
-        """See `Front.ask`. A client that cannot or will not show the form has dismissed it."""
+    async def ask(self, prompt: Prompt) -> PromptAnswer | None:
+        """See `Front.ask`."""
+        titled = self._ctx.protocol_version >= _TITLES_SINCE
+        answer = await self._elicit(request_of(prompt, modern=False, titled=titled))
+        return _read(prompt, answer) if answer else None
+
+    async def over(self, prompt: Prompt) -> None:
+        """See `Front.over`."""
+        with contextlib.suppress(*_GONE):
+            await self._ctx.session.send_elicit_complete(prompt.approval_id, related_request_id=self._ctx.request_id)
+
+    async def _elicit(self, request: types.ElicitRequest) -> types.ElicitResult | None:
         try:
-            answer = await self._ctx.session.send_request(
-                form_request(prompt),
+            return await self._ctx.session.send_request(
+                request,
                 types.ElicitResult,
                 metadata=ServerMessageMetadata(related_request_id=self._ctx.request_id),
             )
-        except (MCPError, NoBackChannelError, ValidationError, anyio.BrokenResourceError, anyio.ClosedResourceError):
-            return PromptAnswer("dismissed")
-        return elicitation.read_answer(answer.action, dict(answer.content or {}))
+        except _GONE:
+            return None
 
     async def progress(self, done: float, total: float | None, message: MaskedText | None) -> None:
         """See `Front.progress`."""
@@ -76,31 +108,72 @@ class SdkFront:
             await self._ctx.session.report_progress(done, total, message)
 
 
-def form_request(prompt: Prompt) -> types.ElicitRequest:
-    """The form as an elicitation request."""
-    return types.ElicitRequest(
-        params=types.ElicitRequestFormParams(message=prompt.message, requested_schema=elicitation.form_schema(prompt))
+def request_of(prompt: Prompt, *, modern: bool, titled: bool) -> types.ElicitRequest:
+    """The question as an elicitation request; newer revisions have no id for an address, and titles for choices."""
+    if prompt.url:
+        shown = None if modern else prompt.approval_id
+        params = types.ElicitRequestURLParams(message=prompt.message, url=prompt.url, elicitation_id=shown)
+        return types.ElicitRequest(params=params)
+    schema = elicitation.form_schema(prompt, titled=titled)
+    return types.ElicitRequest(params=types.ElicitRequestFormParams(message=prompt.message, requested_schema=schema))
+
+
+def question(prompt: Prompt) -> types.InputRequiredResult:
+    """Modern era: the question as the result of the call that asks it."""
+    key = PAGE_KEY if prompt.url else PROMPT_KEY
+    return types.InputRequiredResult(
+        input_requests={key: request_of(prompt, modern=True, titled=True)},
+        request_state=seal_state(prompt.approval_id, key),
     )
 
 
-def seal_state(approval_id: str) -> str:
+def brought(ctx: Context, params: Any) -> tuple[str, PromptAnswer | None] | None:
+    """The request that this round comes back to, and the answer it brings. Only an opened state counts.
+
+    And only an answer to what was asked: who was shown an address has answered no form.
+    """
+    state = open_state(getattr(params, "request_state", None)) if is_modern(ctx) else None
+    if state is None:
+        return None
+    approval_id, asked = state
+    answer = (getattr(params, "input_responses", None) or {}).get(asked)
+    if answer is None:
+        return approval_id, None
+    if asked == PROMPT_KEY and isinstance(answer, types.ElicitResult):
+        return approval_id, elicitation.read_answer(answer.action, dict(answer.content or {}))
+    return approval_id, _OPENED
+
+
+def _read(prompt: Prompt, answer: types.ElicitResult) -> PromptAnswer:
+    return _OPENED if prompt.url else elicitation.read_answer(answer.action, dict(answer.content or {}))
+
+
+def seal_state(approval_id: str, asked: str) -> str:
     """Plain state; `RequestStateBoundary` encrypts it and binds it to method, name, arguments and audience."""
-    return json.dumps({"a": approval_id})
+    return json.dumps({"a": approval_id, "q": asked})
 
 
-def open_state(state: str | None) -> str | None:
-    """Approval id of a state that the boundary has opened, or None when there is none or it is not ours."""
+def open_state(state: str | None) -> tuple[str, str] | None:
+    """Approval id and question of a state that the boundary has opened; None when there is none or it is not ours."""
     if state is None:
         return None
     try:
-        return str(json.loads(state)["a"])
+        value = json.loads(state)
+        return str(value["a"]), str(value["q"])
     except (ValueError, KeyError, TypeError):
         return None
 
 
 def call_context(ctx: Context, *, transport: Literal["stdio", "http"], session: str, host: str) -> CallContext:
     """Circumstances of the call."""
-    return CallContext(transport=transport, protocol=ctx.protocol_version, session=session, host=host)
+    said = cast("JsonDict", ctx.meta or {}).get(JUSTIFICATION)
+    return CallContext(
+        transport=transport,
+        protocol=ctx.protocol_version,
+        session=session,
+        host=host,
+        justification=said[:_JUSTIFICATION_CHARS] if isinstance(said, str) else "",
+    )
 
 
 def stdio_principal(subject: str, label: str, ctx: Context) -> Principal:

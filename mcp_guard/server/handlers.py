@@ -28,7 +28,6 @@ from mcp.server.subscriptions import (
 from mcp.shared.exceptions import MCPDeprecationWarning, MCPError
 
 from mcp_guard import __version__, records
-from mcp_guard.approval.channels import elicitation
 from mcp_guard.canon import digest
 from mcp_guard.clock import Ids
 from mcp_guard.errors import ApprovalPendingError, GuardError, InternalError, InvalidArgumentsError
@@ -49,14 +48,12 @@ from mcp_guard.pipeline import Pipeline
 from mcp_guard.ports import MaskingPort
 from mcp_guard.server import answers
 from mcp_guard.server.front import (
-    PROMPT_KEY,
     Context,
     SdkFront,
+    brought,
     call_context,
-    form_request,
     is_modern,
-    open_state,
-    seal_state,
+    question,
 )
 
 _log = structlog.get_logger(__name__)
@@ -201,7 +198,7 @@ class Handlers:
 
     async def call_tool(self, ctx: Context, params: types.CallToolRequestParams) -> Any:
         """tools/call: refusals and tickets are results that the model can read."""
-        call_id, resumed = self._edge.ids.new("call"), self._round(params, ctx)
+        call_id, resumed = self._edge.ids.new("call"), brought(ctx, params)
         arguments: JsonDict = dict(params.arguments or {})
         try:
             with _no_foreign_text(ctx.method):
@@ -233,7 +230,7 @@ class Handlers:
         return await self._other(ctx, params, CallKind.COMPLETION, name, arguments)
 
     async def _other(self, ctx: Context, params: Any, kind: CallKind, name: str, arguments: JsonDict) -> Any:
-        call_id, resumed = self._edge.ids.new("call"), self._round(params, ctx)
+        call_id, resumed = self._edge.ids.new("call"), brought(ctx, params)
         try:
             with _no_foreign_text(ctx.method):
                 return await self._walk(ctx, call_id, kind, name, arguments, resumed)
@@ -268,10 +265,7 @@ class Handlers:
 
     def _present(self, ctx: Context, call: Call, step: Answer | Suspended | AskClient) -> Any:
         if isinstance(step, AskClient):
-            return types.InputRequiredResult(
-                input_requests={PROMPT_KEY: form_request(step.prompt)},
-                request_state=seal_state(step.prompt.approval_id),
-            )
+            return question(step.prompt)
         tool = call.target.kind is CallKind.TOOL
         if isinstance(step, Suspended):
             result = answers.ticket(step, call_id=call.call_id, target=call.target)
@@ -306,16 +300,6 @@ class Handlers:
         mask = self._edge.masking.text
         record = records.unresolved(call_id, principal, context, name=name, error=error, mask=mask)
         await self._edge.pipeline.note(record)
-
-    def _round(self, params: Any, ctx: Context) -> tuple[str, PromptAnswer | None] | None:
-        """The request that this round comes back to, and the answer it brings. Only an opened state counts."""
-        approval_id = open_state(getattr(params, "request_state", None)) if is_modern(ctx) else None
-        if approval_id is None:
-            return None
-        answer = (getattr(params, "input_responses", None) or {}).get(PROMPT_KEY)
-        if not isinstance(answer, types.ElicitResult):
-            return approval_id, None
-        return approval_id, elicitation.read_answer(answer.action, dict(answer.content or {}))
 
     def _context(self, ctx: Context) -> CallContext:
         header = _session_header(ctx)

@@ -116,8 +116,10 @@ class Database:
 
     async def data_version(self) -> int:
         """A number that changes when any other connection, also of another process, has committed."""
-        async with self.read() as db, db.execute("PRAGMA data_version") as cursor:
-            row = await cursor.fetchone()
+        # Shielded: a cancelled read would leave its statement open, and with it an old snapshot for all readers.
+        with anyio.CancelScope(shield=True):
+            async with self.read() as db, db.execute("PRAGMA data_version") as cursor:
+                row = await cursor.fetchone()
         return int(row[0]) if row else 0
 
     async def _acquire(self) -> None:
@@ -151,11 +153,17 @@ async def _connect(path: Path) -> aiosqlite.Connection:
             "secure_delete=ON",
         ):
             await db.execute_fetchall(f"PRAGMA {pragma}")
+        # Text that somebody else wrote need not be text: reading it as such may not fail a whole query.
+        db.text_factory = _text
         await anyio.Path(path).chmod(PRIVATE_FILE)
     except BaseException:
         await db.close()  # its thread would keep the process alive
         raise
     return db
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "replace")
 
 
 async def _migrate(db: aiosqlite.Connection, domains: tuple[str, ...]) -> None:

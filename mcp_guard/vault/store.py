@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 
 import aiosqlite
 
@@ -37,7 +38,7 @@ class VaultStore:
             return await self._fetch(db, scope, sorted(set(tokens)))
 
     async def put(self, entries: Iterable[VaultEntry]) -> None:
-        """Store all or nothing; idempotent.
+        """Store all or nothing; idempotent. A known value keeps its first server and gains the others.
 
         Raises:
             MaskingError: a token stands for another value already, or the scope is full.
@@ -45,8 +46,8 @@ class VaultStore:
         """
         by_scope: dict[str, dict[str, VaultEntry]] = {}
         for entry in entries:
-            known = by_scope.setdefault(entry.scope, {}).setdefault(entry.token, entry)
-            _refuse_collision(known, entry)
+            wanted = by_scope.setdefault(entry.scope, {})
+            wanted[entry.token] = _joined(wanted.get(entry.token, entry), entry)
         if not by_scope:
             return
         async with self._database.write() as db:
@@ -55,8 +56,13 @@ class VaultStore:
 
     async def _put_scope(self, db: aiosqlite.Connection, scope: str, wanted: dict[str, VaultEntry]) -> None:
         stored = await self._fetch(db, scope, sorted(wanted))
-        for token, entry in stored.items():
-            _refuse_collision(entry, wanted[token])
+        joined = {token: _joined(entry, wanted[token]) for token, entry in stored.items()}
+        wider = [entry for token, entry in joined.items() if entry != stored[token]]
+        if wider:
+            await db.executemany(
+                "UPDATE vault_entry SET sealed = ? WHERE scope = ? AND token = ?",
+                [(self._seal(h, entry), h, entry.token) for entry in wider for h in self._scopes(scope)],
+            )
         new = [entry for token, entry in wanted.items() if token not in stored]
         if not new:
             return
@@ -85,15 +91,22 @@ class VaultStore:
         return [hmac.digest(key, message, "sha256").hex() for key in self._keys.ring(_KEY)]
 
     def _seal(self, hashed: str, entry: VaultEntry) -> bytes:
-        plain = json.dumps([entry.type, entry.value, entry.server, entry.kind])
+        plain = json.dumps([entry.type, entry.value, entry.server, entry.kind, sorted(entry.also)])
         return self._keys.seal(_KEY, plain.encode(), bound_to=hashed + entry.token)
 
     def _open(self, hashed: str, scope: str, token: str, sealed: bytes) -> VaultEntry:
-        kind, value, server, json_type = json.loads(self._keys.open(_KEY, sealed, bound_to=hashed + token))
-        return VaultEntry(scope=scope, token=token, type=kind, value=value, server=server, kind=json_type)
+        # Rows of older versions have four members.
+        kind, value, server, json_type, *more = json.loads(self._keys.open(_KEY, sealed, bound_to=hashed + token))
+        also = frozenset[str](more[0] if more else ())
+        return VaultEntry(scope=scope, token=token, type=kind, value=value, server=server, kind=json_type, also=also)
 
 
-def _refuse_collision(stored: VaultEntry, wanted: VaultEntry) -> None:
-    # The server is not compared: the first one a value came from stays its origin.
-    if (stored.type, stored.value) != (wanted.type, wanted.value):
+def _joined(known: VaultEntry, wanted: VaultEntry) -> VaultEntry:
+    """The known entry, with the servers of both.
+
+    Raises:
+        MaskingError: they are two values.
+    """
+    if (known.type, known.value) != (wanted.type, wanted.value):
         raise MaskingError("two values share one placeholder; the answer is withheld")
+    return replace(known, also=(known.also | wanted.servers) - {known.server})

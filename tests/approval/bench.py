@@ -11,6 +11,7 @@ from typing import Literal
 import anyio
 from pydantic import JsonValue
 
+from mcp_guard.approval.clients import Clients
 from mcp_guard.approval.desk import ApprovalDesk, DeskSettings
 from mcp_guard.approval.eligibility import Mode, Reviewer
 from mcp_guard.approval.holders import Holders
@@ -83,14 +84,17 @@ class TestFront:
 
     era: Literal["legacy", "modern"] = "legacy"
     can_prompt: bool = False
+    can_open: bool = False
     resumed: tuple[str, PromptAnswer | None] | None = None
-    answer: Callable[[Prompt], PromptAnswer] | None = None
+    answer: Callable[[Prompt], PromptAnswer | None] | None = None
     asked: list[Prompt] = field(default_factory=list)
     shown: anyio.Event = field(default_factory=anyio.Event)
     withdrawn: int = 0
     messages: list[str | None] = field(default_factory=list)
+    over_ids: list[str] = field(default_factory=list)
+    """Requests of which the client was told that they are decided."""
 
-    async def ask(self, prompt: Prompt) -> PromptAnswer:
+    async def ask(self, prompt: Prompt) -> PromptAnswer | None:
         self.asked.append(prompt)
         self.shown.set()
         if self.answer is None:
@@ -100,6 +104,9 @@ class TestFront:
                 self.withdrawn += 1
         assert self.answer is not None
         return self.answer(prompt)
+
+    async def over(self, prompt: Prompt) -> None:
+        self.over_ids.append(prompt.approval_id)
 
     async def progress(self, done: float, total: float | None, message: MaskedText | None) -> None:
         self.messages.append(message)
@@ -140,9 +147,14 @@ class Bench:
     effects: list[JsonDict] = field(default_factory=list)
     ran: list[str] = field(default_factory=list)
     """Approval ids, one for each effect."""
+    page: Callable[[str], str] | None = None
+    told: list[int] = field(default_factory=list)
+    """Notices: how many calls waited."""
     fail: Exception | None = None
     use_permit: bool = True
     gate: anyio.Event | None = None
+    slow: tuple[anyio.Event, anyio.Event] | None = None
+    """Checking again sets the first and waits for the second."""
     before_send: Callable[[], None] = lambda: None
     started: anyio.Event = field(default_factory=anyio.Event)
     """Set when the executor is entered."""
@@ -158,6 +170,12 @@ class Bench:
             yield self
             group.cancel_scope.cancel()
 
+    async def _recheck(self, _call: Call, _views: Views) -> Decision:
+        if self.slow is not None:
+            self.slow[0].set()
+            await self.slow[1].wait()
+        return self.today(decision_of())
+
     @asynccontextmanager
     async def parts(self) -> AsyncIterator[None]:
         self.db = await Database.open(self.folder / "approvals.db", DOMAIN)
@@ -166,16 +184,18 @@ class Bench:
         ids = RandomIds()
         self.holders = Holders(self.folder / "holders", ids)
         self.holders.open()
-        settings = DeskSettings(self.mode, self.max_open, lambda _server: "prod", self.adopts)
+        settings = DeskSettings(self.mode, self.max_open, lambda _server: "prod", self.adopts, self.page)
         self.desk = ApprovalDesk(
             store=self.store,
             keys=self.keys,
             ids=ids,
             holders=self.holders,
             audit=self.audit,
-            recheck=lambda _call, _views: self.today(decision_of()),
+            recheck=self._recheck,
             mask=MaskedText,
             settings=settings,
+            clients=Clients(self.db, self.clock),
+            tell=self.tell,
         )
         self.review = ApprovalReview(self.store, self.keys, ids, mask=MaskedText)
         try:
@@ -183,6 +203,9 @@ class Bench:
         finally:
             self.holders.close()
             await self.db.close()
+
+    async def tell(self, waiting: int) -> None:
+        self.told.append(waiting)
 
     async def execute(self, run: ApprovedRun, permit: Permit) -> Answer:
         self.started.set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -141,6 +142,73 @@ async def test_a_modern_client_is_asked_and_its_answer_taken_once(tmp_path: Path
         answers = [await bench.ask(call_of(), back) for _ in range(3)]
     assert all(isinstance(answer, Answer) for answer in answers)
     assert len(bench.effects) == 1
+
+
+async def test_equal_calls_at_the_same_time_show_one_form(tmp_path: Path) -> None:
+    """S16: one request, one question; the others wait for the same answer."""
+    fronts = [TestFront(can_prompt=True) for _ in range(3)]
+    async with Bench(tmp_path).guard() as bench, anyio.create_task_group() as group:
+        for front in fronts:
+            group.start_soon(bench.ask, call_of(), front, decision_of(hold_s=5))
+
+        async def asked() -> bool:
+            return (await bench.review.list_requests())[0].calls == 3 and any(front.asked for front in fronts)
+
+        await eventually(_there(bench))
+        await eventually(asked)
+        (request,) = await bench.review.list_requests()
+        await bench.review.decide(request.row.id, "approve", LOCAL_ALICE)
+    assert sum(len(front.asked) for front in fronts) == 1
+    assert len(bench.effects) == 1
+
+
+def _there(bench: Bench) -> Callable[[], Awaitable[bool]]:
+    async def there() -> bool:
+        return bool(await bench.review.list_requests())
+
+    return there
+
+
+async def test_a_form_that_was_dismissed_is_not_shown_again_for_this_request(tmp_path: Path) -> None:
+    """S16: an agent that repeats its call cannot wear a person down; the request goes on waiting."""
+    front = TestFront(can_prompt=True, answer=lambda _p: PromptAnswer("dismissed"))
+    async with Bench(tmp_path).guard() as bench:
+        got = [await bench.ask(call_of(), front) for _ in range(3)]
+        other = await bench.ask(call_of({"table": "other"}), front)
+    assert len(front.asked) == 2
+    assert all(isinstance(one, Suspended) and one.state == "pending" for one in [*got, other])
+
+
+async def test_a_form_that_was_withdrawn_unanswered_may_be_shown_with_the_next_equal_call(tmp_path: Path) -> None:
+    """S16: nobody said anything yet; also where the client left, and where the fingerprint was mistyped."""
+    front = TestFront(can_prompt=True)
+    mistyped = TestFront(can_prompt=True, answer=lambda _p: PromptAnswer("approve", fingerprint="AAAA-AAAA"))
+    terms = replace(decision_of(), risk=Risk.HIGH)
+    async with Bench(tmp_path).guard() as bench:
+        await bench.ask(call_of(), front, terms)
+        with anyio.move_on_after(0.1):
+            await bench.ask(call_of(), front, replace(terms, terms=decision_of(hold_s=10).terms))
+        await bench.ask(call_of(), mistyped, terms)
+        await bench.ask(call_of(), front, terms)
+    assert (len(front.asked), len(mistyped.asked)) == (3, 1)
+    assert bench.effects == []
+
+
+async def test_a_newer_client_is_asked_once_and_after_a_mistyped_fingerprint_again(tmp_path: Path) -> None:
+    """S16, D6: an equal call without the state waits for the answer to the question that is open."""
+    terms = replace(decision_of(), risk=Risk.HIGH)
+    front = TestFront(era="modern", can_prompt=True)
+    async with Bench(tmp_path).guard() as bench:
+        asked = await bench.ask(call_of(), front, terms)
+        assert isinstance(asked, AskClient)
+        others = [await bench.ask(call_of(), front, terms) for _ in range(2)]
+        wrong = (asked.prompt.approval_id, PromptAnswer("approve", fingerprint="AAAA-AAAA"))
+        await bench.ask(call_of(), TestFront(era="modern", can_prompt=True, resumed=wrong), terms)
+        again = await bench.ask(call_of(), front, terms)
+    assert all(isinstance(one, Suspended) for one in others)
+    assert isinstance(again, AskClient)
+    assert again.prompt.approval_id == asked.prompt.approval_id
+    assert bench.effects == []
 
 
 async def test_a_decision_made_elsewhere_is_honoured_when_the_modern_client_returns(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from mcp_guard.approval.machine import (
     State,
     Step,
     Tick,
+    UseGrant,
     Void,
     apply,
 )
@@ -45,6 +46,7 @@ EVENTS: dict[str, Event] = {
     "approve": Approve(1, "D", "bob"),
     "approve other": Approve(1, "X", "bob"),
     "approve old round": Approve(0, "D", "bob"),
+    "grant": UseGrant("grt_1"),
     "deny": Deny("bob"),
     "cancel": Cancel("alice"),
     "tick": Tick(),
@@ -84,6 +86,7 @@ def violations(world: World, event: str, step: Step) -> dict[str, bool]:
         "I5: leaves a terminal state": before.state not in LIVE and name != "T18",
         "the version did not move": after.version != before.version + 1,
         "I3, I4: approved too late or unseen": name == "T4" and (world.now >= EXPIRES or event != "approve"),
+        "I4: granted too late": name == "T2" and world.now >= EXPIRES,
         "I2, I3: claimed without approval of this": name == "T13"
         and (not world.approved or event not in {"claim 1", "claim 2"}),
         "I1: a second effect": name == "T14" and world.effects > 0,
@@ -113,7 +116,7 @@ def explore(step_of: Callable[[Row, Event, int], Step | Conflict]) -> tuple[str 
                     replace(step.row, version=1, ended_ns=None),
                     world.now,
                     world.effects + (step.transition == "T14"),
-                    world.approved or step.transition == "T4",
+                    world.approved or step.transition in {"T2", "T4"},
                 )
             )
         for successor in successors:
@@ -157,6 +160,9 @@ MUTANTS: dict[str, tuple[type[Event], Callable[[Row, Any], tuple[Row, Event]]]] 
     "ignores what was shown": (Approve, lambda row, event: (row, replace(event, action_digest=row.action_digest))),
     "ignores the round": (Approve, lambda row, event: (row, replace(event, round=row.round))),
     "approves what was denied": (Approve, lambda row, event: (_in(State.DENIED, row, State.PENDING), event)),
+    "grants what was denied": (UseGrant, lambda row, event: (_in(State.DENIED, row, State.PENDING), event)),
+    "grants after expiry": (UseGrant, lambda row, event: (replace(row, expires_ns=10**9), event)),
+    "grants what runs": (UseGrant, lambda row, event: (_in(State.EXECUTING, row, State.PENDING), event)),
     "completes unsent": (Finish, lambda row, event: (replace(row, sent=True), event)),
     "revives the expired": (
         Tick,

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
 import pytest
 
+from mcp_guard.approval.eligibility import Reviewer
+from mcp_guard.approval.signin import SignIn
 from mcp_guard.errors import AuditUnavailableError
 from mcp_guard.model import Assurance, JsonDict, Record, Suspended
 from tests.approval.bench import ALICE, BOB, LOCAL_ALICE, Bench, call_of, eventually
+from tests.e2e.harness import until
 
 SECRET = "ghp_forged0123456789abcdefABCDEF012345678"
-FORGED = {"decision": "approve", "reviewer": "ceo", "assurance": "A4", "separation": "reviewer", "comment": SECRET}
-EDGE = ("T4", "pending", "approved", "ceo")
+FORGED = {"decision": "approve", "reviewer": "c.e.o", "assurance": "A4", "separation": "reviewer", "comment": SECRET}
+EDGE = ("T4", "pending", "approved", "c.e.o")
 
 
 async def ticket(bench: Bench, table: str = "users") -> str:
@@ -50,8 +54,8 @@ async def recorded(bench: Bench, kind: str) -> Record:
         (EDGE, "{"),
         (EDGE, "[" * 100_000),
         (("T9", "pending", "cancelled", ALICE.key), "{}"),
-        (("T18", "unknown", "completed", "ceo"), "{}"),
-        (("T12", "pending", "invalidated", "ceo"), "{}"),
+        (("T18", "unknown", "completed", "c.e.o"), "{}"),
+        (("T12", "pending", "invalidated", "c.e.o"), "{}"),
         (("T12", "completed", "invalidated", "guard"), "{}"),
         (("T10", "pending", "approved", "clock"), "{}"),
         (("T1", "x", "pending", ALICE.key), "{}"),
@@ -72,7 +76,7 @@ async def test_an_event_that_was_not_left_by_a_transition_is_named_and_not_repea
     assert set(record.fields) == {"approval", "event"}
     assert (record.actor, record.payloads) == ("", {})
     assert SECRET not in str(bench.audit.records)
-    assert "ceo" not in str(bench.audit.records)
+    assert "c.e.o" not in str(bench.audit.records)
 
 
 async def test_a_signed_statement_of_another_request_says_nothing_of_this_one(tmp_path: Path) -> None:
@@ -95,7 +99,7 @@ async def test_a_record_says_of_a_decision_what_was_signed_whatever_stands_besid
         await bench.review.decide(approval_id, "deny", BOB, "no")
         (event,) = [event for event in await bench.store.events(approval_id) if event.transition == "T5"]
         assert event.detail is not None
-        lies: JsonDict = {**event.detail, "comment": SECRET, "reviewer": "ceo", "assurance": "A4"}
+        lies: JsonDict = {**event.detail, "comment": SECRET, "reviewer": "c.e.o", "assurance": "A4"}
         await bench.sql("UPDATE event SET detail = ?, at_ns = 1 WHERE seq = ?", json.dumps(lies), event.seq)
         bench.audit.broken.clear()
         record = await recorded(bench, "approval.decision")
@@ -132,9 +136,40 @@ async def test_a_new_reviewer_is_recorded_once_and_a_forged_one_is_named_as_such
     async with Bench(tmp_path).guard() as bench:
         await bench.review.reviewers.add("bob", by="alice")
         record = await recorded(bench, "reviewer.added")
-        await bench.sql("INSERT INTO reviewer VALUES (?, 'h', 1, 'ceo', 'm', NULL)", SECRET)
+        await bench.sql("INSERT INTO reviewer VALUES (?, 'h', 1, 'c.e.o', 'm', NULL)", SECRET)
         forged = await recorded(bench, "reviewer.unverified")
         await anyio.sleep(0.1)
     assert dict(record.fields) == {"reviewer": "bob", "added_by": "alice"}
     assert dict(forged.fields) == {}
     assert bench.audit.types() == ["reviewer.added", "reviewer.unverified"]
+
+
+async def test_what_happened_at_the_page_is_recorded_once_and_a_forged_row_is_named_as_such(tmp_path: Path) -> None:
+    """D26: the page's process notes it, a guard appends it; of a row that it did not write nothing is repeated."""
+    async with Bench(tmp_path).guard() as bench:
+        signin = SignIn(bench.db, bench.store, bench.keys)
+        await signin.open(Reviewer("rita", Assurance.A1, "console"))
+        record = await recorded(bench, "console.signed_in")
+        await signin.refused("token")
+        refused = await recorded(bench, "console.refused")
+        await bench.sql("INSERT INTO console_event VALUES (9, 1, 'signed_in', 'link', ?, 'A4', '', 'm')", SECRET)
+        forged = await recorded(bench, "console.unverified")
+
+        async def forgotten() -> bool:
+            return not await bench.store.console_events()
+
+        await until(forgotten)
+    assert (record.actor, record.fields["how"], record.fields["assurance"]) == ("rita", "token", "A1")
+    assert dict(refused.fields) == {"event": 2, "how": "token"}
+    assert (dict(forged.fields), forged.actor) == ({}, "")
+    assert bench.audit.types() == ["console.signed_in", "console.refused", "console.unverified"]
+
+
+@pytest.mark.parametrize("how", ["second_look+fingerprint", ""])
+async def test_how_a_person_decided_is_signed_and_recorded(tmp_path: Path, how: str) -> None:
+    """docs/console.md: whether all was opened, a fingerprint typed, a second look taken; where the channel tells."""
+    async with Bench(tmp_path).guard() as bench:
+        await bench.review.decide(await ticket(bench), "deny", replace(BOB, how=how))
+        record = await recorded(bench, "approval.decision")
+    assert record.fields.get("how", "") == how
+    assert json.loads(str(record.fields["statement"])).get("how", "") == how

@@ -76,7 +76,7 @@ async def test_an_erased_payload_shows_as_none(open_log: OpenLog, folder: Path, 
 async def test_the_population_has_each_call_once_with_decision_and_outcome(
     open_log: OpenLog, folder: Path, clock: FakeClock
 ) -> None:
-    """Issue "one call, all the way": the downstream's own effect log equals the population."""
+    """docs/audit.md: the downstream's own effect log equals the population."""
     async with open_log() as log, open_log() as other:
         for call_id, effect in (
             ("a", "allow"),

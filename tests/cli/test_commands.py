@@ -359,3 +359,13 @@ def test_following_the_record_ends_with_130_on_ctrl_c(tmp_path: Path) -> None:
     assert first["type"]
     assert process.returncode == 130
     assert "Traceback" not in errors
+
+
+def test_the_commands_load_neither_the_sdk_nor_a_web_server() -> None:
+    """docs/cli.md: a command that only reads files answers at once."""
+    heavy = ["mcp", "starlette", "uvicorn", "jinja2", "tomlkit", "apprise"]
+    script = f"import sys, mcp_guard.cli.commands; print([name for name in {heavy} if name in sys.modules])"
+
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "[]"

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mcp_guard.config.hostfile import host_servers, projects_with_servers, read_host_file, starts_the_guard
+from mcp_guard.config.hostfile import (
+    host_server,
+    host_servers,
+    is_blank,
+    parse_host_file,
+    projects_with_servers,
+    read_host_file,
+    server_blocks,
+    starts_the_guard,
+)
 from mcp_guard.errors import ConfigError
 
 VS_CODE = """\
@@ -146,3 +156,47 @@ def test_many_comments_after_a_comma_take_no_time(tmp_path: Path) -> None:
 def test_the_guard_knows_its_own_entry(fields: dict[str, Any], own: bool) -> None:  # noqa: FBT001 - a table
     """Host formats: no double wrapping."""
     assert starts_the_guard(fields) is own
+
+
+def test_other_spellings_of_an_address_and_its_headers_are_understood() -> None:
+    """Host formats: Windsurf, Codex."""
+    windsurf = host_server("a", {"serverUrl": "https://a.example/mcp"})
+    codex = host_server(
+        "b",
+        {
+            "url": "https://b.example/mcp",
+            "http_headers": {"X": "1"},
+            "env_http_headers": {"Y": "Y_VARIABLE"},
+            "bearer_token_env_var": "TOKEN",
+        },
+    )
+    assert windsurf.fields == {"url": "https://a.example/mcp"}
+    assert codex.fields["headers"] == {"X": "1", "Y": "${env:Y_VARIABLE}", "Authorization": "Bearer ${env:TOKEN}"}
+    assert (windsurf.left_out, codex.left_out) == ((), ())
+
+
+def test_all_blocks_of_servers_are_found() -> None:
+    """Host formats: Claude Code keeps some per project."""
+    source = {"mcpServers": {}, "mcp": {"servers": {}}, "projects": {"/a": {"mcpServers": {}}, "/b": {}, "/c": 1}}
+    assert server_blocks(source) == [("mcpServers",), ("mcp", "servers"), ("projects", "/a", "mcpServers")]
+
+
+@pytest.mark.parametrize(("text", "blank"), [("", True), ("// a\n/* {} */ \r\n", True), ("{}", False), ("# a", False)])
+def test_a_file_without_content_is_told_from_a_broken_one(text: str, blank: bool) -> None:  # noqa: FBT001 - a parameter
+    """Host formats: hosts make empty files."""
+    assert is_blank(text.encode(), Path("mcp.json")) is blank
+    assert is_blank(b"# a\n", Path("config.toml"))
+
+
+@pytest.mark.parametrize(
+    "shape",
+    ["/*", "{/* ", '"\\"', '"', "//", ",", ", ", ",/**/", ",//\n", ",/*,", "[", "/", '"a\n', '"\\', "/**", ",\n\n"],
+)
+def test_a_large_file_that_is_not_closed_is_read_in_time(shape: str) -> None:
+    """Bad input: nothing is tried from each place to the end; a project's file is anybody's."""
+    raw = (shape * (1_000_000 // len(shape))).encode()
+    start = time.process_time()
+    with pytest.raises(ConfigError):
+        parse_host_file(raw, Path("mcp.json"))
+    is_blank(raw, Path("mcp.json"))
+    assert time.process_time() - start < 5

@@ -78,12 +78,11 @@ def test_a_token_is_known_by_its_beginning_wherever_it_stands() -> None:
         {"args": ["-p", "8080:80", "-p", "8443", "-p", "./a", "-port", "-path_x", "-t", "stdio"]},
         {"url": "https://h/m?max_tokens=5&token=${env:T}&key=true"},
         {"url": "https://me:${env:PASSWORD}@example.com/mcp", "args": ["${TOKEN:-none}", 5]},
-        {"env": {"PRIVATE_KEY": "a text that ends with a line break\n"}},
     ],
-    ids=range(6),
+    ids=range(5),
 )
 def test_what_is_no_plain_secret_stays(fields: dict[str, Any]) -> None:
-    """Configuration contract: references stay references; what a file cannot give back unchanged is not moved."""
+    """Configuration contract: references stay references."""
     files = SecretFiles()
     assert files.move_from("s", fields) == fields
     assert not files.files
@@ -101,3 +100,23 @@ def test_secrets_do_not_show() -> None:
     files = SecretFiles()
     files.move_from("s", {"env": {"API_KEY": CANARY}})
     assert CANARY not in repr(files)
+
+
+def test_line_breaks_at_the_end_stay_beside_the_reference() -> None:
+    """docs/config.md: a file gives back its text without them."""
+    files = SecretFiles()
+    key = "-----BEGIN PRIVATE KEY-----\n" + CANARY + "\n-----END PRIVATE KEY-----\n"
+    moved = files.move_from("s", {"env": {"SIGNING_KEY": key}})
+    assert moved == {"env": {"SIGNING_KEY": "${file:secrets/s.SIGNING_KEY}\n"}}
+    assert files.files == {"secrets/s.SIGNING_KEY": key.rstrip("\n")}
+
+
+def test_only_what_is_sure_is_counted_where_nothing_is_moved() -> None:
+    """docs/doctor.md: a finding must be right."""
+    fields = {"env": {"REGION": "x7-K2", "TEAM_ID": "T0123ABCD9", "A_TOKEN": CANARY}}
+    assert len(SecretFiles().files) == 0
+    sure, careful = SecretFiles(), SecretFiles(careful=True)
+    sure.move_from("s", fields)
+    careful.move_from("s", fields)
+    assert [*sure.files] == ["secrets/s.A_TOKEN"]
+    assert [*careful.files] == ["secrets/s.TEAM_ID", "secrets/s.A_TOKEN"]

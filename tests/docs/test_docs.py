@@ -128,6 +128,16 @@ def test_the_example_configuration_in_the_readme_is_valid() -> None:
     ]
 
 
+def test_the_example_of_the_page_on_grants_is_valid() -> None:
+    """An example that does not load teaches the wrong thing."""
+    block = re.search(r"```yaml\n(.+?)```", _read("docs/grants.md"), re.DOTALL)
+    assert block is not None
+    rest = {"version": 1, "id": "x", "servers": {"files": {"command": "x"}}}
+    config = GuardConfig.model_validate({**yaml.safe_load(block[1]), **rest})
+
+    assert [len(rule.approval.grants or []) for rule in config.rules] == [2, 0]
+
+
 @pytest.mark.parametrize(
     ("section", "model"),
     [
@@ -136,9 +146,11 @@ def test_the_example_configuration_in_the_readme_is_valid() -> None:
         ("`rules[]`", schema.Rule),
         ("`rules[].match`", schema.Match),
         ("`rules[].approval`", schema.ApprovalOptions),
+        ("`rules[].approval.grants[]`", schema.GrantOption),
         ("`defaults`", schema.DefaultsConfig),
         ("`masking`", schema.MaskingConfig),
         ("`approvals`", schema.ApprovalsConfig),
+        ("`console`", schema.ConsoleConfig),
         ("`audit`", schema.AuditConfig),
     ],
 )

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from mcp_guard.downstream.catalog import Catalog, definition_digest
-from mcp_guard.downstream.listing import Listing
+from mcp_guard.downstream.catalog import Catalog
+from mcp_guard.downstream.definition import Listing, definition_digest
 from mcp_guard.downstream.remembered import Remembered
 from mcp_guard.downstream.server import ResolvedServer
 from mcp_guard.errors import ConfigError, InvalidArgumentsError, UnknownTargetError
@@ -26,7 +26,7 @@ def tool(name: str, **more: Any) -> JsonDict:
     return {"name": name, "inputSchema": {"type": "object"}, **more}
 
 
-def facts(server: str, name: str, annotations: JsonDict) -> ToolFacts:
+def facts(server: str, name: str, annotations: JsonDict, definition: str | None) -> ToolFacts:
     return UNREVIEWED
 
 
@@ -90,10 +90,13 @@ def test_the_digest_covers_everything_a_model_or_reviewer_may_rely_on() -> None:
         {**base, "inputSchema": {"type": "object", "properties": {}}},
         {**base, "outputSchema": {"type": "object"}},
         {**base, "annotations": {"readOnlyHint": True}},
+        {**base, "_meta": {"ui": "a page"}},
+        {**base, "icons": [{"src": "https://example.org/i"}]},
+        {**base, "execution": {"taskSupport": "optional"}},
+        {**base, "vendor": 1},
     ]
     digests = {definition_digest(one) for one in (base, *changed)}
-    assert len(digests) == 7
-    assert definition_digest({**base, "vendor": 1}) == definition_digest(base)
+    assert len(digests) == 11
 
 
 def test_uris_are_routed_by_listing_then_template_then_sole_provider() -> None:
@@ -178,3 +181,18 @@ def test_a_result_is_checked_against_the_schema_that_clients_are_shown() -> None
     assert not cat.result_fits(target, {"structuredContent": {"n": []}}, relax=relax)
     assert cat.result_fits(target, {"content": []}, relax=relax)
     assert cat.result_fits(cat.resolve("a_plain", ME), {"structuredContent": {"n": []}}, relax=relax)
+
+
+def test_facts_are_asked_for_the_definition_that_is_offered_now() -> None:
+    """security.md S21, S22: what was reviewed counts for one definition of a tool only."""
+    asked: list[tuple[str, str | None]] = []
+
+    def facts_of(_server: str, name: str, _annotations: JsonDict, definition: str | None) -> ToolFacts:
+        asked.append((name, definition))
+        return UNREVIEWED
+
+    found = Catalog({"a": server("a")}, facts_of=facts_of)
+    for text in ("Reads.", "Reads, and deletes."):
+        definition = tool("look", description=text)
+        found.update("a", Listing(tools=(definition,)))
+        assert asked[-1] == ("look", definition_digest(definition))

@@ -18,10 +18,17 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from mcp_guard.downstream.listing import Listing
+from mcp_guard.downstream.accepted import Anything
+from mcp_guard.downstream.definition import Listing
 from mcp_guard.downstream.pool import MAX_PRINCIPALS, Pool
 from mcp_guard.downstream.server import ResolvedServer
-from mcp_guard.errors import DownstreamUnavailableError, InternalError, OutcomeUnknownError, OverloadedError
+from mcp_guard.errors import (
+    DownstreamUnavailableError,
+    InternalError,
+    OutcomeUnknownError,
+    OverloadedError,
+    QuarantinedError,
+)
 from mcp_guard.model import (
     Call,
     CallContext,
@@ -254,3 +261,57 @@ async def test_a_remote_server_is_retried_until_it_is_there_and_takes_no_call_wh
             assert text_of(await bench.send(make_call("far")))["name"] == "first"
         with pytest.raises(DownstreamUnavailableError):
             await bench.send(make_call("far"))
+
+
+class Shut(Anything):
+    """A gate that lets nothing through: no start, or no call."""
+
+    def __init__(self, *, starts: bool) -> None:
+        self.starts = starts
+
+    async def before_start(self, server: ResolvedServer) -> None:
+        if not self.starts:
+            raise QuarantinedError(f"{server.name} is another program now")
+
+    def admit(self, target: Target) -> None:
+        raise QuarantinedError(f"{target.name} changed")
+
+
+async def test_a_call_that_was_resolved_before_its_tool_was_quarantined_is_not_sent(sdk: Make) -> None:
+    """security.md S22: the server may have come up changed while the call waited for it. The permit is not used."""
+    bench = Bench(sdk(), gate=Shut(starts=True))
+    permit = issue_permit("c1", "rule")
+    async with bench.pool.running():
+        with pytest.raises(QuarantinedError, match="first changed"):
+            await bench.pool.forward(make_call("sdk"), permit, RawArguments({}), execution_id="x_1", progress=None)
+    assert not permit.used
+
+
+async def test_a_program_that_is_quarantined_is_not_started_until_it_may_be(sdk: Make) -> None:
+    """docs/pins.md: no back-off runs meanwhile, and accepting starts it at once."""
+    gate = Shut(starts=False)
+    bench = Bench(sdk(), gate=gate)
+    async with bench.pool.running():
+        with pytest.raises(QuarantinedError, match="another program"):
+            await bench.send(make_call("sdk"))
+        assert bench.listings == {}
+        gate.starts = True
+        bench.pool.start_again()
+        with anyio.fail_after(10):
+            await bench.pool.settled(10)
+        assert bench.pool.state("sdk").status == "ready"
+
+
+async def test_lists_that_cannot_be_read_again_are_a_fault_before_anything_is_sent(sdk: Make) -> None:
+    """CONTRIBUTING.md, habit 3: a risky call that cannot be confirmed is refused."""
+    bench = Bench(sdk())
+    async with bench.pool.running():
+        assert (await bench.send(make_call("sdk"))).result is not None
+        entry = bench.pool._entries["sdk", ME.key]
+        await bench.pool.refresh("sdk", ME.key, older_than_s=0.0)
+        assert entry.link is not None
+        entry.link.ended.set()
+        entry.link._tasks.cancel_scope.cancel()
+        with pytest.raises(DownstreamUnavailableError):
+            await bench.pool.refresh("sdk", ME.key, older_than_s=0.0)
+        await bench.pool.refresh_all(ME.key, older_than_s=0.0, timeout_s=5)

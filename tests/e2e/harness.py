@@ -31,7 +31,7 @@ from mcp_guard.keystore import KeyStore
 
 _T = TypeVar("_T")
 _POLL_S = 0.02
-_ANY_RESULT: Any = TypeAdapter(dict[str, Any])
+ANY_RESULT: Any = TypeAdapter(dict[str, Any])
 
 HERE = Path(__file__).parent
 LEAKY = HERE / "leaky_server.py"
@@ -238,7 +238,7 @@ async def raw_call(
     """
     params = types.CallToolRequestParams.model_validate({"name": name, "arguments": arguments, **(round_two or {})})
     request = types.CallToolRequest(params=params)
-    found: dict[str, Any] = await client.session.send_request(request, _ANY_RESULT, **more)
+    found: dict[str, Any] = await client.session.send_request(request, ANY_RESULT, **more)
     return found
 
 

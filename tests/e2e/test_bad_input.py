@@ -86,13 +86,13 @@ def test_each_server_that_cannot_work_is_named_by_check_and_the_good_one_is_not_
 
 async def test_a_call_to_a_server_that_cannot_start_is_unavailable_and_others_are_served(tmp_path: Path) -> None:
     """security.md F2. What a dead server offers is known from its last run."""
-    raw = {"command": sys.executable, "args": [str(FIXTURES / "raw_server.py")]}
+    raw = {"command": sys.executable, "args": [str(FIXTURES / "raw_server.py")], "pins": "definitions"}
     guard = basic(tmp_path, servers={"leaky": leaky(tmp_path), "raw": raw}, rules=_allow_all())
     async with connected(guard) as client:
         assert "raw_echo" in [tool.name for tool in (await client.list_tools()).tools]
     server = tmp_path / "gone.py"
     server.write_text((FIXTURES / "raw_server.py").read_text())
-    guard.config["servers"]["raw"] = {"command": sys.executable, "args": [str(server)]}
+    guard.config["servers"]["raw"] = {**raw, "args": [str(server)]}
     guard.write()
     async with connected(guard) as client:
         assert not (await raw_call(client, "raw_echo", {})).get("isError")

@@ -103,6 +103,14 @@ async def test_one_server_alone_keeps_its_plain_names(tmp_path: Path) -> None:
         assert "[policy_denied]" in text_of(await raw_call(client, "drop_thing", {"id": 1}))
 
 
+def growing(folder: Path) -> Guard:
+    """A server whose new tools need nobody's word (docs/pins.md)."""
+    guard = basic(folder)
+    guard.config["servers"]["leaky"]["pins"] = "off"
+    guard.write()
+    return guard
+
+
 async def grown_is_listed(client: Client) -> bool:
     return "leaky_grown" in {tool.name for tool in (await client.list_tools()).tools}
 
@@ -116,7 +124,7 @@ async def test_a_tool_that_is_added_later_is_announced_and_callable_in_the_older
             send.send_nowait(None)
 
     with send, told:
-        async with connected(basic(tmp_path), mode="legacy", message_handler=hear) as client:
+        async with connected(growing(tmp_path), mode="legacy", message_handler=hear) as client:
             assert not await grown_is_listed(client)
             await raw_call(client, "leaky_grow", {})
             with anyio.fail_after(10):
@@ -128,7 +136,7 @@ async def test_a_tool_that_is_added_later_is_announced_and_callable_in_the_older
 
 async def test_a_tool_that_is_added_later_is_announced_to_a_modern_subscriber(tmp_path: Path) -> None:
     """Protocol 2026-07-28, subscriptions/listen."""
-    async with connected(basic(tmp_path), mode="auto") as client:
+    async with connected(growing(tmp_path), mode="auto") as client:
         assert not await grown_is_listed(client)
         async with client.listen(tools_list_changed=True) as events:
             await raw_call(client, "leaky_grow", {})

@@ -90,7 +90,7 @@ def repository(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
 async def test_git_status_diff_commit_and_log(mode: str, repository: Path, tmp_path: Path) -> None:
-    """Issue "one call, all the way" 10: a commit with a restored address in its message, a diff and a log masked."""
+    """docs/masking.md: a commit with a restored address in its message, a diff and a log masked."""
     (repository / ".env").write_text(DOTENV, encoding="utf-8")
     server = {"command": sys.executable, "args": ["-m", "mcp_server_git", "--repository", str(repository)]}
     guard, where = guard_for(tmp_path, git=server), {"repo_path": str(repository)}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
 from pydantic import JsonValue
 
-from mcp_guard.config.load import load_config
+from mcp_guard.config.load import load_config, user_config_file, user_data_dir, wrap_dir
 from mcp_guard.manifest.protect import OwnFiles, guard_files
 
 
@@ -178,5 +179,52 @@ def test_the_guards_own_files_are_data_configuration_lock_manifests_and_files_wi
     )
     path.chmod(0o600)
 
-    names = ["d", "guard.yaml", "guard.lock", "secrets", "m.yaml", "n.yaml", "key"]
-    assert guard_files(load_config(path, {})) == [tmp_path / name for name in names]
+    names = ["d", "guard.yaml", "guard.lock", "secrets", "manifests", "m.yaml", "n.yaml", "key"]
+    assert guard_files(load_config(path, {})) == [
+        *(tmp_path / name for name in names),
+        user_config_file().parent,
+        user_data_dir(),
+    ]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere these folders are not named by variables")
+def test_the_users_folders_of_the_guard_are_out_of_reach_as_a_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """decisions.md D32: a checkout in the folder of the configuration would bring another one, of any name or id."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "conf"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    path = tmp_path / "project" / "guard.yaml"
+    path.parent.mkdir()
+    path.write_text("version: 1\nid: a\ndata_dir: d\nservers: {a: {command: x}}\n")
+    path.chmod(0o600)
+    inside = OwnFiles(guard_files(load_config(path, {})), cwds={"a": tmp_path / "project"}, home=tmp_path)
+    for folder in (user_config_file().parent, user_data_dir(), user_data_dir() / "another-id", wrap_dir()):
+        assert inside.touched_by("a", {"repo_path": str(folder), "branch_name": "evil"}), folder
+        assert inside.touched_by("a", {"path": f"{folder}/.git"})
+    for work in (str(tmp_path / "project"), ".", "src/main.py", str(tmp_path / "project" / ".git")):
+        assert not inside.touched_by("a", {"repo_path": work, "branch_name": "main"}), work
+    assert not inside.touched_by("a", {"path": str(tmp_path / "conf"), "pattern": "x"})
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "manifests/pages.yaml",
+        "manifests",
+        "manifests/../manifests/new.yaml",
+        "MANIFESTS/Pages.yaml",
+        "guard.lock",
+        ".guard.lock.4711.abcdef01",
+        ".guard.yaml.4711.abcdef01",
+    ],
+)
+def test_manifests_and_what_is_written_aside_of_a_protected_file_are_inside(tmp_path: Path, path: str) -> None:
+    """decisions.md D32: an agent must not review its own tools, nor what is about to become the lock."""
+    conf = tmp_path / "guard.yaml"
+    conf.write_text("version: 1\nid: a\ndata_dir: d\nservers: {a: {command: x}}\n")
+    conf.chmod(0o600)
+    inside = OwnFiles(guard_files(load_config(conf, {})), cwds={"a": tmp_path}, home=tmp_path)
+    assert inside.touched_by("a", {"path": path})
+    assert inside.touched_by("a", {"folder": str(tmp_path), "name": path})
+    assert not inside.touched_by("a", {"path": "guard.lock-notes.txt"})

@@ -21,7 +21,7 @@ from mcp_guard.model import Risk
 
 MANIFESTS = Shelf().shipped()
 FILES = sorted(shipped_folder().glob("*.yaml"))
-IDS = {"demo", "everything", "fetch", "filesystem", "git", "memory", "sqlite", "time"}
+IDS = {"demo", "everything", "fetch", "filesystem", "git", "memory", "sequential-thinking", "sqlite", "time"}
 LIVE = {
     "demo": ("mcp-guard", ["mcp_guard.demo.crm", "--db", "crm.db"]),
     "git": ("mcp-server-git", ["mcp_server_git", "--repository", "."]),
@@ -68,6 +68,7 @@ def test_what_loses_or_exports_for_good_asks(path: Path) -> None:
         ("npx", ["-y", "@modelcontextprotocol/server-filesystem", "/srv"], "filesystem"),
         ("npx", ["-y", "@modelcontextprotocol/server-memory"], "memory"),
         ("npx", ["-y", "@modelcontextprotocol/server-everything"], "everything"),
+        ("npx", ["-y", "@modelcontextprotocol/server-sequential-thinking"], "sequential-thinking"),
         ("uvx", ["mcp-server-git"], "git"),
         ("python", ["-m", "mcp_server_time"], "time"),
         ("uvx", ["mcp-server-fetch"], "fetch"),

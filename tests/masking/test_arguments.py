@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -63,12 +64,21 @@ async def test_placeholder_that_was_never_issued_stays_as_it_is() -> None:
     assert views.refused == views.restored == ()
 
 
-async def test_value_that_another_server_shows_itself_keeps_its_first_origin() -> None:
-    """decisions.md D33: the same server that it came from."""
-    _, entries = await issued("jo@x.com", "crm")
-    again, second = await issued("jo@x.com", "web")
-    assert list(second) == list(entries)
-    assert MASKER.derive(call({"text": again}, server="web"), entries).refused == tuple(entries)
+async def test_value_that_another_server_shows_itself_goes_back_to_both_and_to_no_third() -> None:
+    """decisions.md D33: a server that it came from."""
+    shown, entries = await issued("jo@x.com", "git")
+    again, second = await issued("jo@x.com", "files")
+    assert (again, list(second)) == (shown, list(entries))
+    ((token, entry),) = entries.items()
+    assert MASKER.derive(call({"text": again}, server="files"), entries).refused == (token,)
+    both = {token: replace(entry, also=frozenset({"files"}))}
+    for server in ("git", "files"):
+        assert MASKER.derive(call({"text": again}, server=server), both).for_downstream.value == {"text": "jo@x.com"}
+    for role in (None, ArgumentFact("content")):
+        views = MASKER.derive(call({"text": again}, server="evil", role=role), both)
+        assert (views.refused, views.restored) == ((token,), ())
+    foreign = {token: replace(both[token], scope="somebody else")}
+    assert MASKER.derive(call({"text": again}, server="files"), foreign).refused == (token,)
 
 
 async def test_secret_beside_a_restored_one_is_asked_for() -> None:

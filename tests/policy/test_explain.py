@@ -21,11 +21,17 @@ RULES: list[dict[str, Any]] = [
 ]
 
 
-def explain(*rules: dict[str, Any], facts: ToolFacts = UNREVIEWED, own_files: bool = False) -> Explanation:
+def explain(
+    *rules: dict[str, Any], facts: ToolFacts = UNREVIEWED, own_files: bool = False, git_folder: bool = False
+) -> Explanation:
     config = GuardConfig.model_validate(
         {"version": 1, "id": "x", "servers": {"crm": {"command": "x"}}, "rules": list(rules)}
     )
-    policy = Policy(config, touches_own_files=lambda _server, _value: own_files)
+    policy = Policy(
+        config,
+        touches_own_files=lambda _server, _value: own_files,
+        leads_into_git=lambda _server, _value: git_folder,
+    )
     return explain_call(policy, server="crm", tool="get_x", args={"table": "canary"}, facts=facts)
 
 
@@ -84,3 +90,17 @@ def test_the_built_in_rule_is_told_and_no_argument_is_shown() -> None:
     assert "rules: none" in explanation.text
     assert explanation.data["own_files"] is True
     assert "canary" not in explanation.text + str(explanation.data)
+
+
+def test_a_question_for_a_folder_of_git_is_told_with_what_the_rules_say() -> None:
+    """docs/limits.md, "Git's own files"."""
+    rule = {"id": "all", "effect": "allow", "reason": "trusted"}
+    explanation = explain(rule, git_folder=True)
+
+    assert explanation.text.splitlines()[:3] == [
+        "crm/get_x: require_approval by builtin:git-folder",
+        "  because the path leads into a .git folder: its files make git run programs",
+        "  because rule all allows it where the default is require_approval: trusted",
+    ]
+    assert explanation.data["git_folder"] is True
+    assert explain(rule).data["git_folder"] is False

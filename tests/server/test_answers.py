@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
+import mcp_types as types
 import pytest
 from mcp.shared.exceptions import MCPError
 
@@ -79,6 +80,16 @@ def test_a_ticket_is_an_error_that_says_how_to_go_on_and_never_how_to_approve() 
     assert result["_meta"]["io.mcp-guard/approval"]["ticket"] == "apr_1"
 
 
+def test_a_ticket_asks_the_agent_to_tell_its_user_while_people_can_decide() -> None:
+    """docs/known-hosts.md: hosts without prompts. No command, no address and no token is in it."""
+    told = json.dumps(answers.ticket(SUSPENDED, call_id="call_1", target=LISTED)["content"])
+    assert "Tell your user now: a call waits for approval on the guard's page." in told
+    assert "http" not in told
+    assert "approvals" not in told
+    running = answers.ticket(replace(SUSPENDED, state="executing"), call_id="call_1", target=LISTED)
+    assert "Tell your user" not in json.dumps(running)
+
+
 def test_a_ticket_for_an_unlisted_tool_prints_the_rule_that_would_settle_it() -> None:
     """docs/errors.md."""
     by_default = replace(SUSPENDED, rule="default:high")
@@ -142,3 +153,37 @@ def test_a_resource_that_is_picked_up_by_its_ticket_comes_as_text() -> None:
     """The wait tool answers as a tool, whatever was approved."""
     result = show(Answer(result=MaskedJson({"contents": [{"uri": "a://b", "text": "hi"}]})))
     assert json.loads(result["content"][0]["text"]) == {"contents": [{"uri": "a://b", "text": "hi"}]}
+
+
+RESOURCE: Any = {"contents": [{"uri": "a://b", "text": "hi"}]}
+
+
+def test_a_resource_of_an_older_server_is_complete_for_a_modern_client_and_plain_for_an_older_one() -> None:
+    """MCP 2026-07-28: a resource needs ttlMs and cacheScope, else the SDK sends none of it; security.md S27."""
+    answer = Answer(result=MaskedJson(RESOURCE))
+    modern = show(answer, modern=True, tool=False)
+    assert modern["contents"] == RESOURCE["contents"]
+    assert (modern["ttlMs"], modern["cacheScope"], modern["resultType"]) == (0, "private", "complete")
+    types.ReadResourceResult.model_validate(modern)
+    assert set(show(answer, tool=False)) == {"contents", "_meta"}
+
+
+def test_a_resource_of_a_modern_server_may_be_kept_for_a_while_and_by_this_user_alone() -> None:
+    """security.md S27: the placeholders in it are of one principal."""
+    answer = Answer(result=MaskedJson({**RESOURCE, "ttlMs": 500, "cacheScope": "public", "resultType": "complete"}))
+    modern = show(answer, modern=True, tool=False)
+    assert (modern["ttlMs"], modern["cacheScope"]) == (500, "private")
+
+
+@pytest.mark.parametrize(
+    ("result", "tool"),
+    [({"messages": []}, False), ({"completion": {"values": []}}, False), ({"content": [], "contents": []}, True)],
+)
+def test_a_prompt_a_completion_and_a_tools_result_get_no_word_of_caching(
+    result: dict[str, Any],
+    tool: bool,  # noqa: FBT001 - a table
+) -> None:
+    """MCP 2026-07-28: only lists and resources have it."""
+    answer = Answer(result=MaskedJson(result))
+    assert set(show(answer, modern=True, tool=tool)) == {*result, "_meta", "resultType"}
+    assert set(show(answer, tool=tool)) == {*result, "_meta"}

@@ -34,7 +34,7 @@ from mcp_guard.model import (
 from mcp_guard.ports import Front
 from mcp_guard.server.handlers import Edge, build_server
 from tests.fakes import CountingIds
-from tests.test_pipeline import ALICE, SECRET, SUSPENDED, Bench
+from tests.pipeline_bench import ALICE, SECRET, SUSPENDED, Bench
 
 PROMPT = Prompt("apr_1", MaskedText("approve this call?"), "ABCD-EFGH", type_fingerprint=False)
 ERAS = ["legacy", "auto"]
@@ -47,6 +47,7 @@ class Desk(Bench):
     answers: list[PromptAnswer | None] = field(default_factory=list)
     waits: list[tuple[str, float]] = field(default_factory=list)
     metas: list[JsonDict] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
     lists_fail: Exception | None = None
     wait_gives: Suspended | Answer | Exception = SUSPENDED
 
@@ -65,6 +66,7 @@ class Desk(Bench):
 
     async def forward(self, call: Call, *arguments: Any, **more: Any) -> RawResult:
         self.metas.append(call.meta)
+        self.said.append(call.context.justification)
         return await super().forward(call, *arguments, **more)
 
     async def wait(self, approval_id: str, principal: Principal, timeout_s: float) -> Suspended | Answer:
@@ -281,3 +283,15 @@ async def test_nothing_of_meta_but_a_trace_is_passed_on(mode: str) -> None:
         for meta in metas:
             await client.call_tool("crm_get", {}, meta=meta)
     assert bench.metas == [{"traceparent": trace}, {}]
+
+
+@pytest.mark.parametrize("mode", ERAS)
+async def test_a_reason_in_meta_reaches_the_reviewer_cut_and_not_the_server(mode: str) -> None:
+    """docs/limits.md: 500 characters of justification."""
+    bench = Desk()
+    async with talking(bench, mode) as client:
+        metas: list[Any] = [{"io.mcp-guard/justification": said} for said in ("w" * 600, 7)]
+        for meta in metas:
+            await client.call_tool("crm_get", {}, meta=meta)
+    assert bench.said == ["w" * 500, ""]
+    assert bench.metas == [{}, {}]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import anyio
+import anyio.lowlevel
 import pytest
 
 from mcp_guard.errors import StoreUnavailableError
@@ -58,3 +60,24 @@ async def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> 
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreUnavailableError, match="cannot be opened"):
         await Database.open(tmp_path / "file" / "a.db")
+
+
+async def test_a_cancelled_look_at_the_version_keeps_no_old_snapshot(tmp_path: Path) -> None:
+    """docs/decisions.md D7: an open statement would show all later readers what was there before."""
+    ours = await Database.open(tmp_path / "a.db")
+    theirs = await Database.open(tmp_path / "a.db")
+    async with theirs.write() as db:
+        await db.execute("CREATE TABLE t(n INTEGER) STRICT")
+    for steps in range(6):
+        async with anyio.create_task_group() as group:
+            group.start_soon(ours.data_version)
+            for _ in range(steps):
+                await anyio.lowlevel.checkpoint()
+            group.cancel_scope.cancel()
+        async with theirs.write() as db:
+            await db.execute("INSERT INTO t VALUES (?)", (steps,))
+        async with ours.read() as reader:
+            rows = list(await reader.execute_fetchall("SELECT count(*) FROM t"))
+        assert rows[0][0] == steps + 1
+    await ours.close()
+    await theirs.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -80,3 +81,41 @@ async def test_rotated_key_still_opens_and_altered_row_is_refused(database: Data
         await db.execute("UPDATE vault_entry SET token = 'EMAIL_cccccccccc'")
     with pytest.raises(StoreUnavailableError):
         await vault.get(ENTRY.scope, ["EMAIL_cccccccccc"])
+
+
+async def test_a_value_keeps_its_first_server_and_gains_the_others(database: Database, keys: KeyStore) -> None:
+    """decisions.md D33: back to each server that it came from; D24: and to nobody else's."""
+    vault = VaultStore(database, keys)
+    await vault.put([ENTRY, replace(ENTRY, server="git")])
+    keys.rotate("vault")
+    await vault.put([replace(ENTRY, server="files")])
+    await vault.put([replace(ENTRY, server="crm")])
+    await vault.put([replace(ENTRY, scope="other", server="web")])
+    known = (await vault.get(ENTRY.scope, [ENTRY.token]))[ENTRY.token]
+    assert known == replace(ENTRY, also=frozenset({"git", "files"}))
+    assert known.servers == {"crm", "git", "files"}
+    assert (await vault.get("other", [ENTRY.token]))[ENTRY.token].servers == {"web"}
+
+
+async def test_another_value_gains_a_known_one_no_server(database: Database, keys: KeyStore) -> None:
+    """decisions.md D24: a collision fails closed, all or nothing."""
+    vault = VaultStore(database, keys)
+    second = replace(ENTRY, token="EMAIL_bbbbbbbbbb", value="li@x.com")
+    await vault.put([ENTRY, second])
+    with pytest.raises(MaskingError):
+        await vault.put([replace(ENTRY, server="git"), replace(second, value="ann@x.com")])
+    assert (await vault.get(ENTRY.scope, [ENTRY.token]))[ENTRY.token].servers == {"crm"}
+
+
+async def test_a_row_of_an_older_version_is_read_and_widened(database: Database, keys: KeyStore) -> None:
+    """docs/decisions.md D24: placeholders are durable, also over an update of the guard."""
+    vault = VaultStore(database, keys)
+    await vault.put([ENTRY])
+    async with database.write() as db:
+        ((scope,),) = await db.execute_fetchall("SELECT scope FROM vault_entry")
+        plain = json.dumps([ENTRY.type, ENTRY.value, ENTRY.server, ENTRY.kind]).encode()
+        sealed = keys.seal("vault", plain, bound_to=scope + ENTRY.token)
+        await db.execute("UPDATE vault_entry SET sealed = ?", (sealed,))
+    assert await vault.get(ENTRY.scope, [ENTRY.token]) == {ENTRY.token: ENTRY}
+    await vault.put([replace(ENTRY, server="git")])
+    assert (await vault.get(ENTRY.scope, [ENTRY.token]))[ENTRY.token].servers == {"crm", "git"}

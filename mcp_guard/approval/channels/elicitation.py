@@ -13,13 +13,27 @@ from mcp_guard.model import JsonDict, Prompt, PromptAnswer
 
 APPROVE = "approve_once"
 DENY = "deny"
+GRANT = "approve_and_grant_"
+"""With a number from 1 on: which of the grants."""
 _MAX_REASON = 500
 
 
-def form_schema(prompt: Prompt) -> JsonDict:
-    """The requested schema: flat primitives, deny first and by default."""
+def form_schema(prompt: Prompt, *, titled: bool = False) -> JsonDict:
+    """The requested schema: flat primitives, deny first and by default.
+
+    A grant needs its bounds as the title. `titled`: as revisions from 2025-11-25 on have it; else `enumNames`.
+    """
+    choices = [(DENY, "Deny"), (APPROVE, "Approve this call once")]
+    choices += [(f"{GRANT}{index + 1}", f"Approve, and grant: {label}") for index, label in prompt.grants]
+    decision: JsonDict = {"type": "string", "title": "Decision", "default": DENY}
+    if titled and prompt.grants:
+        decision["oneOf"] = [{"const": choice, "title": title} for choice, title in choices]
+    else:
+        decision["enum"] = [choice for choice, _ in choices]
+        if prompt.grants:
+            decision["enumNames"] = [title for _, title in choices]
     properties: JsonDict = {
-        "decision": {"type": "string", "title": "Decision", "enum": [DENY, APPROVE], "default": DENY},
+        "decision": decision,
         "reason": {"type": "string", "title": "Reason (optional)", "maxLength": _MAX_REASON},
     }
     required: list[JsonValue] = ["decision"]
@@ -33,6 +47,14 @@ def form_schema(prompt: Prompt) -> JsonDict:
     return {"type": "object", "properties": properties, "required": required}
 
 
+def _granted(decision: object) -> int | None:
+    """Index of the grant that this decision names."""
+    if not isinstance(decision, str) or not decision.startswith(GRANT):
+        return None
+    number = decision.removeprefix(GRANT)
+    return int(number) - 1 if number in {str(n) for n in range(1, 9)} else None
+
+
 def read_answer(action: str, content: Mapping[str, object]) -> PromptAnswer:
     """What the client says its user answered. Anything that is not exactly an approval is none."""
     reason = _text(content, "reason", _MAX_REASON)
@@ -40,6 +62,9 @@ def read_answer(action: str, content: Mapping[str, object]) -> PromptAnswer:
         return PromptAnswer("deny", reason)
     if action == "accept" and content.get("decision") == APPROVE:
         return PromptAnswer("approve", reason, _text(content, "fingerprint", 16))
+    grant = _granted(content.get("decision"))
+    if action == "accept" and grant is not None:
+        return PromptAnswer("approve", reason, _text(content, "fingerprint", 16), grant)
     return PromptAnswer("dismissed")
 
 

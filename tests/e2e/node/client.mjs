@@ -33,7 +33,7 @@ if (answer !== "none") {
   });
 }
 
-await client.connect(new StdioClientTransport({ ...entry, env: process.env, stderr: "inherit" }));
+await client.connect(new StdioClientTransport({ ...entry, env: { ...process.env, ...entry.env }, stderr: "inherit" }));
 const { tools } = await client.listTools();
 const results = [];
 for (const call of JSON.parse(calls)) {

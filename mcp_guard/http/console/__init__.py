@@ -1,0 +1,1 @@
+"""The page for reviewers, on loopback (docs/console.md)."""

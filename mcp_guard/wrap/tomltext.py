@@ -1,0 +1,67 @@
+"""Change tables of TOML by tomlkit, which keeps comments, order and spelling. Imported for Codex' file only."""
+
+from __future__ import annotations
+
+import copy
+import re
+from typing import Any
+
+import tomlkit
+from tomlkit.items import InlineTable, Table
+
+from mcp_guard.wrap.jsonc import Place
+
+Edit = tuple[Place, dict[str, Any], frozenset[str], Place | None]
+"""Place of the table, new values, keys to take out, place of the values in the source."""
+
+
+def edit_toml(text: str, edits: list[Edit], source: str | None) -> str:
+    """The text with the edits made.
+
+    Raises:
+        KeyError: a place is not there.
+        tomlkit.exceptions.TOMLKitError: tomlkit cannot read or write it.
+    """
+    document = tomlkit.parse(text)
+    spelled = tomlkit.parse(source) if source is not None else None
+    for place, values, removed, origin in edits:
+        table = _at(document, place)
+        for key in removed - set(values):
+            if key in table:
+                table.remove(key)
+        for key, value in values.items():
+            new = copy.deepcopy(_at(spelled, (*origin, key))) if origin is not None else value
+            _put(table, key, new)
+    edited = tomlkit.dumps(document)
+    only_crlf = "\r\n" in text and not re.search(r"(?<!\r)\n", text)
+    return re.sub(r"(?<!\r)\n", "\r\n", edited) if only_crlf else edited
+
+
+def _at(table: Any, place: Place) -> Any:
+    for step in place:
+        table = table[step]
+    return table
+
+
+def _put(table: Any, key: str, value: Any) -> None:
+    present = table.get(key)
+    if isinstance(present, Table) and isinstance(value, dict) and not isinstance(value, InlineTable):
+        for name in [name for name in present if name not in value]:
+            present.remove(name)
+        for name, inner in value.items():
+            present[name] = inner
+        return
+    if isinstance(value, dict) and not isinstance(value, (Table, InlineTable)):
+        inline = tomlkit.inline_table()
+        inline.update(value)
+        value = inline if all(not isinstance(inner, dict) for inner in value.values()) else _table(value)
+    if isinstance(present, Table) and not isinstance(value, Table):
+        table.remove(key)
+    table[key] = value
+
+
+def _table(value: dict[str, Any]) -> Table:
+    made = tomlkit.table()
+    for key, inner in value.items():
+        _put(made, key, inner)
+    return made

@@ -53,7 +53,7 @@ _log = structlog.get_logger(__name__)
 
 STORE = "approvals.db"
 DOMAINS = ("mcp_guard.approval", "mcp_guard.vault")
-_DRAIN_S = 6.0
+_DRAIN_S = 5.0
 """How long running calls may still take after a signal; with what then has to be ended, it stays below 10 s (F8)."""
 
 
@@ -327,7 +327,7 @@ async def _serve_http(guard: Guard, loaded: LoadedConfig, options: ServeOptions)
 
 
 async def _stop_on_signal(scope: anyio.CancelScope, pipeline: Pipeline) -> None:
-    """The first signal lets running calls end, for 6 s at the most; the second one does not wait."""
+    """The first signal lets running calls end, for 5 s at the most; the second one does not wait."""
     if sys.platform == "win32":
         return
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:

@@ -34,8 +34,8 @@ BAD_LINES_WINDOW_S = 10.0
 MAX_UNFINISHED = 2 * DOWNSTREAM.line_bytes
 """Bytes of one line after which no end of it is awaited."""
 
-_EXIT_GRACE_S = 2.0
-_TERM_GRACE_S = 1.5
+_EXIT_GRACE_S = 1.5
+_TERM_GRACE_S = 1.0
 _KILL_GRACE_S = 1.0
 _DRAIN_S = 0.5
 """After the exit, what the child had written may still be in the pipe."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+import structlog
 
 from mcp_guard.approval.channels import notify
 from mcp_guard.approval.channels.notify import Notifier, problems, sentence
@@ -75,8 +77,21 @@ async def test_a_notice_says_how_many_calls_wait_and_nothing_else(sink: Sink, wa
     }
 
 
+@pytest.fixture
+def log() -> Iterator[io.StringIO]:
+    """What the guard logs, whatever an earlier test configured."""
+    before, stream = structlog.get_config(), io.StringIO()
+    structlog.configure(
+        processors=[structlog.processors.JSONRenderer()],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
+        logger_factory=structlog.PrintLoggerFactory(stream),
+    )
+    yield stream
+    structlog.configure(**before)
+
+
 async def test_a_target_that_fails_keeps_no_other_from_being_told(
-    sink: Sink, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    sink: Sink, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str], log: io.StringIO
 ) -> None:
     """docs/security.md S35: addresses hold tokens, and no log may."""
     with socket.create_server(("127.0.0.1", 0)) as closed:
@@ -87,9 +102,9 @@ async def test_a_target_that_fails_keeps_no_other_from_being_told(
 
     assert len(sink.seen) == 1
     out, err = capfd.readouterr()
-    assert TOKEN not in caplog.text + out + err
-    assert "approvals.notify[0]" in out + err
-    assert "approvals.notify[2]" not in out + err
+    assert TOKEN not in caplog.text + out + err + log.getvalue()
+    assert "approvals.notify[0]" in log.getvalue()
+    assert "approvals.notify[2]" not in log.getvalue()
 
 
 async def test_a_service_that_hangs_is_given_up_and_blocks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +133,7 @@ async def test_the_desktop_is_told_by_the_program_of_the_system(
 
 
 async def test_a_desktop_that_cannot_be_told_costs_no_import(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: io.StringIO
 ) -> None:
     """docs/approvals.md S5: a dead channel; and it is found dead without loading a hundred services."""
     if sys.platform == "win32":
@@ -127,8 +142,7 @@ async def test_a_desktop_that_cannot_be_told_costs_no_import(
     monkeypatch.setitem(sys.modules, "apprise", None)
     await Notifier(["desktop"]).tell(1)
 
-    out, err = capfd.readouterr()
-    assert "notice_not_sent" in out + err
+    assert "notice_not_sent" in log.getvalue()
     assert problems(["desktop"]) == ["approvals.notify[0]: nothing here can show a desktop notification"]
 
 

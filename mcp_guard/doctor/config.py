@@ -97,7 +97,7 @@ def _judged(watched: _Watched, status: os.stat_result, home: Path) -> list[Findi
     folder = stat.S_ISDIR(status.st_mode)
     where = f"{watched.what} {told(watched.path, home)}"
     mode = ("700" if folder else "600") if watched.secret else ("go-w")
-    if status.st_uid not in {os.getuid(), 0}:
+    if sys.platform != "win32" and status.st_uid not in {os.getuid(), 0}:
         return [find("file-owner", f"{where} belongs to another user.", user=user_name(), path=watched.path)]
     # A sticky folder such as /tmp is writable for all, and lets nobody replace a file of somebody else.
     others = "everybody" if status.st_mode & 0o002 else "the group" if status.st_mode & 0o020 else ""

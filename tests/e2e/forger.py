@@ -18,6 +18,8 @@ import time
 from pathlib import Path
 from typing import IO, Any
 
+assert sys.platform != "win32", "there are no forks"
+
 AT_ONCE = 8
 PATIENCE_S = 2.0
 """Some commands serve until they are stopped."""

@@ -326,8 +326,11 @@ async def ended_after_eof(raw: RawGuard) -> None:
 async def test_a_guard_that_is_stopped_leaves_no_process_and_closes_its_log(how: str, tmp_path: Path) -> None:
     """F7, F8: exit 0 in time, with a call pending and another one running."""
     guard = guarded(tmp_path, hold_s=60)
+    started = time.monotonic()
     async with RawGuard(guard) as raw:
         await raw.call("leaky_echo", {"value": "warm"})
+        # The bounds are for a machine that starts a guard and its server in 3 s; one that is busy gets more.
+        busy = max(1.0, (time.monotonic() - started) / 3)
         await raw.send(call_frame("leaky_delete_thing", SECRET_FREE, 900))
         await raw.send(call_frame("leaky_slow", {"id": 1}, 901))
         ticket = await pending(guard)
@@ -343,7 +346,7 @@ async def test_a_guard_that_is_stopped_leaves_no_process_and_closes_its_log(how:
                 await raw.process.wait()
         took = time.monotonic() - began
         assert raw.process.returncode == 0
-    assert took <= (5 if how == "end of input" else 10)
+    assert took <= (5 if how == "end of input" else 10) * busy
     assert not [pid for pid in below if alive(pid)]
     assert guard.records()[-1].type == "log.closed"
     assert await state_of(guard, ticket) == "pending"

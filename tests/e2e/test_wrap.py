@@ -88,6 +88,8 @@ def test_in_a_terminal_the_person_is_asked_once(tmp_path: Path, answer: str, cha
     """docs/hosts.md: shows, then asks."""
     path = host_file(tmp_path, {"a": {"command": "x"}})
     before = path.read_bytes()
+    if sys.platform == "win32":
+        pytest.skip("no pseudo-terminals")
     parent, child = pty.openpty()
     env = {**environment(tmp_path), "PYTHONPATH": str(Path(__file__).parents[2])}
     command = [sys.executable, "-m", "mcp_guard.cli.main", "wrap"]

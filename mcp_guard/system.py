@@ -90,6 +90,23 @@ def write_new_private(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
+def replace_private(path: Path, data: bytes) -> None:
+    """Replace a file in one step, 0600: readers see the old content or the new one. A link stays a link.
+
+    Raises:
+        OSError: it cannot be written; the old content stays, and nothing is left beside it.
+    """
+    target = Path(os.path.realpath(path))
+    aside = target.with_name(f".{target.name}.{os.getpid()}.{os.urandom(4).hex()}")
+    try:
+        write_new_private(aside, data)
+        aside.replace(target)
+    except OSError:
+        with contextlib.suppress(OSError):
+            aside.unlink()
+        raise
+
+
 def sync_dir(path: Path) -> None:
     """Make the names in a folder durable, where a folder can be synced.
 

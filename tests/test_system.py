@@ -18,6 +18,7 @@ from mcp_guard.system import (
     kill_group,
     make_private_dir,
     no_core_dumps,
+    replace_private,
     user_name,
     write_new_private,
 )
@@ -155,3 +156,23 @@ print(resource.getrlimit(resource.RLIMIT_CORE))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
     assert done.stdout.strip() == b"(0, 0)"
     assert callable(no_core_dumps)
+
+
+def test_a_file_is_replaced_whole_and_a_link_stays_one(tmp_path: Path) -> None:
+    """docs/pins.md: readers see the old content or the new one, also in a folder of dotfiles."""
+    real, link = tmp_path / "real", tmp_path / "link"
+    real.write_bytes(b"old")
+    try:
+        link.symlink_to(real)
+    except OSError:
+        pytest.skip("no symbolic links here")
+    replace_private(link, b"new")
+    assert (real.read_bytes(), link.is_symlink()) == (b"new", True)
+
+
+def test_a_file_that_cannot_be_replaced_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    """security.md F10: what was there stays."""
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(IsADirectoryError if sys.platform != "win32" else PermissionError):
+        replace_private(tmp_path / "taken", b"new")
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]

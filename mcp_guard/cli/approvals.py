@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from enum import StrEnum
@@ -25,7 +24,7 @@ from mcp_guard.approval.review import ApprovalReview, Shown, Verdict
 from mcp_guard.approval.rows import Request, StoredEvent
 from mcp_guard.approval.store import DOMAIN, ApprovalStore
 from mcp_guard.canon import fingerprint
-from mcp_guard.cli.options import ConfigOption, JsonOption, console, keys_of, loaded, print_json
+from mcp_guard.cli.options import ConfigOption, JsonOption, at_terminal, console, keys_of, loaded, print_json
 from mcp_guard.clock import RandomIds, SystemClock, iso
 from mcp_guard.config.load import LoadedConfig
 from mcp_guard.errors import NotEligibleError
@@ -186,7 +185,7 @@ def add_reviewer(
     token = _run(
         config,
         lambda review, person: review.add_reviewer(
-            name, user=person.subject, tty=_at_terminal(), token=os.environ.get(TOKEN_VARIABLE)
+            name, user=person.subject, tty=at_terminal(), token=os.environ.get(TOKEN_VARIABLE)
         ),
     )
     if as_json:
@@ -228,11 +227,7 @@ def _decide(
 
 async def _identified(review: ApprovalReview, person: Principal) -> Reviewer:
     token = os.environ.get(TOKEN_VARIABLE)
-    return await review.identify(user=person.subject, tty=_at_terminal(), token=token, principal_key=person.key)
-
-
-def _at_terminal() -> bool:
-    return sys.stdin.isatty() and sys.stdout.isatty()
+    return await review.identify(user=person.subject, tty=at_terminal(), token=token, principal_key=person.key)
 
 
 def _print_step(found: Request, *, as_json: bool) -> None:

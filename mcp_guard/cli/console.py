@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import webbrowser
 from dataclasses import replace
 from typing import Annotated
@@ -16,7 +15,7 @@ from mcp_guard import logs, system
 from mcp_guard.approval.channels.console import console_url
 from mcp_guard.approval.signin import LINK_S
 from mcp_guard.cli.approvals import TOKEN_VARIABLE
-from mcp_guard.cli.options import ConfigOption, console, loaded
+from mcp_guard.cli.options import ConfigOption, at_terminal, console, loaded
 from mcp_guard.config.load import LoadedConfig
 from mcp_guard.errors import ConfigError
 from mcp_guard.http.console.parts import PageParts, open_parts
@@ -53,7 +52,7 @@ async def _code(parts: PageParts) -> str:
     person = Principal("os", system.user_name(), os.environ.get("MCP_GUARD_PRINCIPAL", ""))
     reviewer = await parts.review.identify(
         user=person.subject,
-        tty=sys.stdin.isatty() and sys.stdout.isatty(),
+        tty=at_terminal(),
         token=os.environ.get(TOKEN_VARIABLE),
         principal_key=person.key,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import Annotated
 
 import anyio
@@ -14,7 +13,7 @@ from mcp_guard import system
 from mcp_guard.cli.approvals import TOKEN_VARIABLE, open_review
 from mcp_guard.cli.exit import FINDING
 from mcp_guard.cli.installation import check_installation
-from mcp_guard.cli.options import ConfigOption, JsonOption, console, keys_of, loaded, print_json
+from mcp_guard.cli.options import ConfigOption, JsonOption, at_terminal, console, keys_of, loaded, print_json
 from mcp_guard.cli.pindiff import Masks, as_json, print_changes, print_row
 from mcp_guard.config.load import LoadedConfig
 from mcp_guard.downstream import report
@@ -177,7 +176,7 @@ def _row(name: str, desk: _Desk, pin: ServerPin | None) -> dict[str, JsonValue]:
 
 async def _identified(found: LoadedConfig) -> str:
     """Who accepts. Agents hold shells, so without a terminal only a reviewer's token counts (decisions.md D25)."""
-    tty = sys.stdin.isatty() and sys.stdout.isatty()
+    tty = at_terminal()
     async with open_review(found) as review:
         token = os.environ.get(TOKEN_VARIABLE)
         person = await review.identify(user=system.user_name(), tty=tty, token=token)

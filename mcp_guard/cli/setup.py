@@ -17,7 +17,7 @@ from mcp_guard import system
 from mcp_guard.approval.prompt import visible
 from mcp_guard.cli.exit import FINDING, OK
 from mcp_guard.cli.loading import load
-from mcp_guard.cli.options import MODULE, ConfigOption, JsonOption, console, loaded, print_json
+from mcp_guard.cli.options import MODULE, ConfigOption, JsonOption, at_terminal, console, loaded, print_json
 from mcp_guard.cli.trust import YesOption, review
 from mcp_guard.config.hostfile import read_host_file
 from mcp_guard.config.hosts import host_blocks, host_entries
@@ -53,7 +53,7 @@ def init(
     for block in host_blocks(entries, Path.home(), sys.platform, os.environ):
         out.print(f"\n== {block.host}: {block.where}\n{block.text}")
     agreed = _review_all(path, yes=yes)
-    for server in load(path).servers if not yes and not _at_terminal() else ():
+    for server in load(path).servers if not yes and not at_terminal() else ():
         out.print(f"next: mcp-guard trust {server} --config {path}")
     out.print(f"\nnext: mcp-guard check --connect --config {path}")
     if not agreed:
@@ -62,7 +62,7 @@ def init(
 
 def _review_all(path: Path, *, yes: bool) -> bool:
     """Review the tools of all servers, if the person wants to now; False when one of them could not be."""
-    if not yes and not _at_terminal():
+    if not yes and not at_terminal():
         return True
     found, out = load(path), console()
     if not found.servers or not (yes or _wants("\nReview the tools of these servers now? They are started. [Y/n] ")):
@@ -76,10 +76,6 @@ def _review_all(path: Path, *, yes: bool) -> bool:
             agreed = False
             out.print(f"{server}: {visible(error.message)}\nlater: mcp-guard trust {server} --config {path}")
     return agreed
-
-
-def _at_terminal() -> bool:
-    return sys.stdin.isatty() and sys.stdout.isatty()
 
 
 def _wants(question: str) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -16,7 +15,7 @@ import typer
 from mcp_guard import system
 from mcp_guard.cli.exit import FINDING
 from mcp_guard.cli.installation import check_installation
-from mcp_guard.cli.options import ConfigOption, JsonOption, console, keys_of, loaded, print_json
+from mcp_guard.cli.options import ConfigOption, JsonOption, at_terminal, console, keys_of, loaded, print_json
 from mcp_guard.cli.trust_table import as_json as rows_as_json
 from mcp_guard.cli.trust_table import print_table, summary_text
 from mcp_guard.clock import SystemClock
@@ -67,10 +66,10 @@ def review(found: LoadedConfig, server: str, *, yes: bool, as_json: bool = False
     """
     _check_names(found, server)
     only_show = as_json and not yes
-    at_terminal = sys.stdin.isatty() and sys.stdout.isatty()
-    if not (yes or only_show or at_terminal):
+    tty = at_terminal()
+    if not (yes or only_show or tty):
         raise UsageError("there is no terminal to ask at", hint="a person runs this in a terminal")
-    by = "" if only_show else anyio.run(_reviewer, found, at_terminal)
+    by = "" if only_show else anyio.run(_reviewer, found, tty)
     manifests = Shelf().bind(found.config, found.folder)
     seen = _look(found, server)
     exposed = partial(exposed_name, seen.server)
@@ -118,7 +117,7 @@ def _check_names(found: LoadedConfig, server: str) -> None:
         )
 
 
-async def _reviewer(found: LoadedConfig, at_terminal: bool) -> str:
+async def _reviewer(found: LoadedConfig, tty: bool) -> str:
     """Who decides here (decisions.md D25): a person at a terminal, a reviewer's token, or whoever sets up first.
 
     An agent may hold a shell, so without a terminal nobody in particular may loosen what agents can do, unless no
@@ -130,9 +129,9 @@ async def _reviewer(found: LoadedConfig, at_terminal: bool) -> str:
     prepare_data_dir(found.data_dir)
     token = os.environ.get(TOKEN_VARIABLE)
     async with open_review(found) as approvals:
-        if at_terminal or token:
-            person = await approvals.identify(user=system.user_name(), tty=at_terminal, token=token)
-            if not at_terminal:
+        if tty or token:
+            person = await approvals.identify(user=system.user_name(), tty=tty, token=token)
+            if not tty:
                 check_installation(found)
             return person.name
         untouched = not await approvals.list_requests(None) and not await approvals.reviewers.any()

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from mcp_guard.approval.prompt import visible
 from mcp_guard.cli.exit import FINDING, INTERRUPTED, OK
-from mcp_guard.cli.options import JsonOption, console, print_json
+from mcp_guard.cli.options import JsonOption, at_terminal, console, print_json
 from mcp_guard.cli.setup import command_line
 from mcp_guard.config.load import CONFIG_VARIABLE, user_config_file, wrap_dir
 from mcp_guard.config.secretfiles import FOLDER
@@ -225,17 +225,13 @@ def _diff(out: Console, lines: Iterable[str]) -> None:
 def _agreed(question: str, *, yes: bool) -> bool:
     if yes:
         return True
-    if not _has_terminal():
+    if not at_terminal():
         raise UsageError("there is no terminal to ask in", hint="look at it with --dry-run, then pass --yes")
     try:
         return typer.confirm(question, default=False)
     except typer.Abort:
         sys.stdout.write("\nnothing was changed\n")
         raise typer.Exit(INTERRUPTED) from None
-
-
-def _has_terminal() -> bool:
-    return sys.stdin.isatty() and sys.stdout.isatty()
 
 
 def _restart(out: Console, files: list[HostFile]) -> None:

@@ -5,8 +5,6 @@ Only for showing and accepting. What is offered is decided by the digests in `gu
 
 from __future__ import annotations
 
-import contextlib
-import os
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from mcp_guard.downstream.snapshot import Snapshot
 from mcp_guard.errors import GuardError
 from mcp_guard.keystore import KeyStore
-from mcp_guard.system import make_private_dir, write_new_private
+from mcp_guard.system import make_private_dir, replace_private
 
 _KEY: Final = "catalogue"
 
@@ -49,16 +47,11 @@ class CopyStore:
 
     def save(self, server: str, copies: Copies) -> bool:
         """Replace what is kept; False when it cannot be written."""
-        path = self.folder / f"{server}.sealed"
-        aside = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
         try:
             make_private_dir(self.folder)
             sealed = self._keys.seal(_KEY, copies.model_dump_json().encode(), bound_to=_bound(server))
-            write_new_private(aside, sealed)
-            aside.replace(path)
+            replace_private(self.folder / f"{server}.sealed", sealed)
         except (OSError, GuardError, ValueError):
-            with contextlib.suppress(OSError):
-                aside.unlink()
             return False
         return True
 

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mcp_guard.canon import keyed_digest
 from mcp_guard.errors import ConfigError
-from mcp_guard.system import FileLock, make_private_dir, write_new_private, writers_of
+from mcp_guard.system import FileLock, make_private_dir, replace_private, writers_of
 
 LOCK_NAME: Final = "guard.lock"
 MAX_BYTES: Final = 64 * 1024 * 1024
@@ -209,15 +209,7 @@ class LockFile:
 
     def _write(self, lock: Lock) -> None:
         text = json.dumps(lock.model_dump(exclude_defaults=True) | {"version": 1}, indent=2, sort_keys=True)
-        target = Path(os.path.realpath(self.path))  # a link, as into a folder of dotfiles, stays one
-        aside = target.with_name(f".{target.name}.{os.getpid()}.{os.urandom(4).hex()}")
-        try:
-            write_new_private(aside, text.encode() + b"\n")
-            aside.replace(target)
-        except OSError:
-            with contextlib.suppress(OSError):
-                aside.unlink()
-            raise
+        replace_private(self.path, text.encode() + b"\n")
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:

@@ -5,8 +5,6 @@ Descriptions and instructions come from the server unmasked and may hold secrets
 
 from __future__ import annotations
 
-import contextlib
-import os
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +14,7 @@ from mcp_guard.downstream.definition import Listing
 from mcp_guard.downstream.server import ResolvedServer
 from mcp_guard.errors import GuardError
 from mcp_guard.keystore import KeyStore
-from mcp_guard.system import make_private_dir, write_new_private
+from mcp_guard.system import make_private_dir, replace_private
 
 _KEY: Final = "catalogue"
 
@@ -75,16 +73,11 @@ class Remembered:
             protocol=listing.protocol,
             server_info=listing.server_info,
         )
-        path = self._path(server)
-        aside = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
         try:
             make_private_dir(self._folder)
             sealed = self._keys.seal(_KEY, stored.model_dump_json().encode(), bound_to=server.name)
-            write_new_private(aside, sealed)
-            aside.replace(path)
+            replace_private(self._path(server), sealed)
         except (OSError, GuardError):
-            with contextlib.suppress(OSError):
-                aside.unlink()
             return False
         return True
 

@@ -6,7 +6,6 @@ not reviewed (security.md S21, S22). `mcp-guard trust` writes the file; it may b
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from datetime import date
@@ -24,7 +23,7 @@ from mcp_guard.config.schema import Model, Name
 from mcp_guard.errors import ConfigError
 from mcp_guard.manifest.model import Line, Purl, ToolEntry
 from mcp_guard.model import JsonDict
-from mcp_guard.system import PRIVATE_DIR, sync_dir, write_new_private
+from mcp_guard.system import PRIVATE_DIR, replace_private, sync_dir
 
 FOLDER: Final = "manifests"
 """Beside guard.yaml."""
@@ -122,16 +121,12 @@ def write_user_manifest(path: Path, manifest: UserManifest) -> None:
         raise ConfigError(
             "the manifest could not be read again as it was written", hint="the server has too many tools, or odd ones"
         )
-    target = Path(os.path.realpath(path))  # a link, as into a folder of dotfiles, stays one
-    aside = target.with_name(f".{target.name}.{os.getpid()}.{os.urandom(4).hex()}")
+    target = Path(os.path.realpath(path))
     try:
         target.parent.mkdir(mode=PRIVATE_DIR, exist_ok=True)
-        write_new_private(aside, text.encode())
-        aside.replace(target)
+        replace_private(target, text.encode())
         sync_dir(target.parent)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            aside.unlink()
         raise ConfigError(f"{FOLDER}/{path.name} cannot be written: {error.strerror}") from error
 
 

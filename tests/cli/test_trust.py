@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -47,25 +45,8 @@ def written(guard: Guard, server: str = "pages") -> Any:
 
 def at_terminal(guard: Guard, *words: str, typed: str) -> tuple[int, str]:
     """Run a command on a pseudo-terminal with these lines already typed."""
-    if sys.platform == "win32":
-        pytest.skip("no pseudo-terminals")
-    import pty
-
-    ours, theirs = pty.openpty()
-    os.write(ours, typed.encode())
-    command = [sys.executable, "-m", "mcp_guard.cli.main", *words, "--config", str(guard.path)]
-    env = {**os.environ, **guard.env}
-    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=env, cwd=guard.folder) as process:
-        os.close(theirs)
-        output = b""
-        try:
-            while chunk := os.read(ours, 4096):
-                output += chunk
-        except OSError:
-            pass  # Linux: the other side has closed
-        finally:
-            os.close(ours)
-    return process.returncode, output.decode().replace("\r\n", "\n")
+    code, output = guard.terminal(*words, typed=typed)
+    return code, output.replace("\r\n", "\n")
 
 
 @POSIX

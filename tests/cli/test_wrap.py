@@ -164,7 +164,7 @@ def test_interrupted_at_the_question_it_changes_nothing(
         raise stops
 
     monkeypatch.setattr("click.termui.visible_prompt_func", stop)
-    monkeypatch.setattr("mcp_guard.cli.wrap._has_terminal", lambda: True)
+    monkeypatch.setattr("mcp_guard.cli.wrap.at_terminal", lambda: True)
     code, shown = command("wrap")
     assert code == 130
     assert "nothing was changed" in shown

@@ -112,13 +112,14 @@ class Guard:
         assert code == 0, output
         return str(json.loads(output)["token"])
 
-    def terminal(self, *args: str) -> tuple[int, str]:
-        """Run a command of the guard on a pseudo-terminal; returns the exit code and what it wrote."""
+    def terminal(self, *args: str, typed: str = "") -> tuple[int, str]:
+        """Run a command of the guard on a pseudo-terminal with this typed; returns the exit code and what it wrote."""
         if sys.platform == "win32":
             raise OSError("there are no pseudo-terminals")
         import pty
 
         ours, theirs = pty.openpty()
+        os.write(ours, typed.encode())
         command = [sys.executable, "-m", "mcp_guard.cli.main", *args, "--config", str(self.path)]
         env = {**os.environ, **self.env}
         with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=env, cwd=self.folder) as process:

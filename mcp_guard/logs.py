@@ -8,6 +8,7 @@ Nothing is ever written to stdout: on stdio that is the wire.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import sys
@@ -51,7 +52,7 @@ def configure(
     structlog.configure(
         processors=chain,
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.PrintLoggerFactory(out),
+        logger_factory=lambda *_: _Lines(out),
         cache_logger_on_first_use=False,
     )
     root = logging.getLogger()
@@ -60,6 +61,19 @@ def configure(
     warnings.showwarning = _warning
     sys.excepthook = _uncaught
     threading.excepthook = _uncaught_in_thread
+
+
+class _Lines:
+    """Writes each event as one line. A stream that is closed or broken stops no call: the record is the audit log."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+
+    def msg(self, line: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            print(line, file=self._out, flush=True)
+
+    debug = info = warning = error = critical = msg
 
 
 def watch_loop(loop: asyncio.AbstractEventLoop) -> None:

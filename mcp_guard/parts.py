@@ -31,7 +31,7 @@ from mcp_guard.manifest.gitfolder import GitFolders
 from mcp_guard.manifest.protect import OwnFiles, guard_files
 from mcp_guard.masking.masker import Masker
 from mcp_guard.model import JsonDict
-from mcp_guard.policy.decide import Policy
+from mcp_guard.policy.decide import ABOVE_OWN_FILES, GIT_FOLDER, Policy
 
 _log = structlog.get_logger(__name__)
 
@@ -153,11 +153,13 @@ def build_policy(loaded: LoadedConfig, *, stdio: bool) -> tuple[Policy, FactsOf]
         name: loaded.folder / Path(server.cwd).expanduser() if server.cwd else Path.cwd()
         for name, server in loaded.servers.items()
     }
-    protected = [*guard_files(loaded), *host_config_files(home, sys.platform, Path.cwd(), env)]
+    protected = [*guard_files(loaded), *host_config_files(home, sys.platform, env)]
+    own = OwnFiles(protected, cwds=cwds, home=home, env=env, project=Path.cwd())
+    git = GitFolders(cwds=cwds, home=home, env=env)
     policy = Policy(
         loaded.config,
-        touches_own_files=OwnFiles(protected, cwds=cwds, home=home, env=env).touched_by,
-        leads_into_git=GitFolders(cwds=cwds, home=home, env=env).led_into_by,
+        touches_own_files=own.touched_by,
+        asks_for={ABOVE_OWN_FILES: own.below, GIT_FOLDER: git.led_into_by},
         manifest_digest=manifests.digest,
         stdio=stdio,
     )

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+
 import pytest
+import structlog
 
 from tests.fakes import CountingIds, FakeClock
 
@@ -21,3 +28,16 @@ def clock() -> FakeClock:
 @pytest.fixture
 def ids() -> CountingIds:
     return CountingIds()
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    """What one test configures in this process, no later one sees: guards started here send all logging their way."""
+    root = logging.getLogger()
+    handlers, level, log = list(root.handlers), root.level, structlog.get_config()
+    hooks = warnings.showwarning, sys.excepthook, threading.excepthook
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.configure(**log)
+    warnings.showwarning, sys.excepthook, threading.excepthook = hooks

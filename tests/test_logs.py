@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import json
 import logging
+import os
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
 
 import pytest
 import structlog
@@ -22,15 +23,10 @@ SECRET = "ghp_2F2HIrOpxR7Ex4scUXHvfC2ifTfPUC5V9rJG"
 
 
 @pytest.fixture
-def stream() -> Iterator[io.StringIO]:
-    root = logging.getLogger()
-    before = (root.handlers, root.level, warnings.showwarning, sys.excepthook, threading.excepthook)
+def stream() -> io.StringIO:
     out = io.StringIO()
     logs.configure(Masker(MaskingConfig(), b"k" * 32).text, "info", out)
-    yield out
-    root.handlers, warnings.showwarning, sys.excepthook, threading.excepthook = before[0], *before[2:]
-    root.setLevel(before[1])
-    structlog.reset_defaults()
+    return out
 
 
 def fail() -> None:
@@ -94,3 +90,20 @@ def test_uncaught_keyboard_interrupt_says_nothing(stream: io.StringIO) -> None:
     """Ctrl-C is no fault."""
     sys.excepthook(KeyboardInterrupt, KeyboardInterrupt(), None)
     assert stream.getvalue() == ""
+
+
+@pytest.mark.parametrize("broken", ["closed", "nobody reads"])
+def test_a_stream_that_takes_no_lines_stops_nothing(broken: str) -> None:
+    """security.md F18: a host may close the guard's stderr; the record is the audit log."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w", closefd=False) as out:
+        logs.configure(str, "info", out)
+        if broken == "closed":
+            out.close()
+        structlog.get_logger().warning("a line")
+        logging.getLogger("library").warning("a line")
+        sys.excepthook(ValueError, ValueError(), None)
+        with contextlib.suppress(OSError):
+            out.close()
+    os.close(writing)

@@ -192,4 +192,4 @@ def test_the_policy_asks_for_a_path_into_a_folder_of_git(effect: str, tmp_path: 
     denied = effect == "deny"
     assert explanation.data["effect"] == ("deny" if denied else "require_approval")
     assert explanation.data["rule"] == ("r" if denied else "builtin:git-folder")
-    assert explanation.data["git_folder"] is True
+    assert explanation.data["place"] == "builtin:git-folder"

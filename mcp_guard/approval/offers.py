@@ -11,7 +11,7 @@ from mcp_guard.approval.bounds import at, folders_at, free_arguments, offers_of,
 from mcp_guard.approval.statement import Stored
 from mcp_guard.model import GrantOffer, JsonDict, MaskedText
 
-_GIT_FOLDER = "builtin:git-folder"
+_PLACES = frozenset({"builtin:git-folder", "builtin:above-own-files"})
 _VALUE = 80
 """Characters of a value in one line."""
 
@@ -52,7 +52,7 @@ def why_asked(stored: Stored) -> list[JsonValue]:
         why.append(f"No rule covers this call, and calls of {decision.risk.value} risk ask by default.")
     elif decision.rule == "builtin:secrets-in-arguments":
         why.append("A secret stands in the arguments, and masking.arguments.secrets is ask.")
-    elif decision.rule == _GIT_FOLDER:
+    elif decision.rule in _PLACES:
         why.append(_sentence(decision.reasons[0]))
     else:
         asks = [reason for reason in decision.reasons if reason.startswith("rule ")]
@@ -77,7 +77,7 @@ def _what_stops(stored: Stored) -> str:
         ways.append("a grant with this approval")
     if not stored.call.target.facts.listed:
         ways.append(f"a review of the whole server (mcp-guard trust {stored.call.target.server})")
-    if stored.decision.rule == _GIT_FOLDER:
+    if stored.decision.rule in _PLACES:
         ways = ways[:1] if offers_of(stored) else []
     elif stored.decision.rule.startswith(("default:", "builtin:")):
         ways.append("a rule by the owner of guard.yaml")

@@ -98,19 +98,16 @@ def server_files(
     return known + chosen
 
 
-def host_config_files(
-    home: Path, platform: str, project: Path | None = None, env: Mapping[str, str] | None = None
-) -> list[Path]:
+def host_config_files(home: Path, platform: str, env: Mapping[str, str] | None = None) -> list[Path]:
     """Files in which hosts keep servers, permissions or hooks, whether they exist or not.
 
     Args:
         home: The user's home folder.
         platform: As `sys.platform`.
-        project: A folder whose own host files are listed too.
         env: Environment, in which the system may name another folder for applications' files.
     """
     files = [home / name for name in _HOME_FILES] + [file.path for file in server_files(home, platform, env=env)]
-    return list(dict.fromkeys(files + ([] if project is None else [project / name for name in PROJECT_FILES])))
+    return list(dict.fromkeys(files))
 
 
 def host_entries(command: Sequence[str], config: PurePath, servers: Sequence[str] = ()) -> dict[str, JsonDict]:

@@ -2,17 +2,21 @@
 
 A tool that can write those could approve its own calls or drop its own rules. Paths are judged as the system would
 open them: after symlinks, `..`, `~`, variables, percent-encoding, file URLs, and whatever the case of letters.
-A folder *above* them may still be listed or read; what a tool does to a whole tree is a matter of its risk.
+A folder *above* them may still be listed or read; a change of it as a whole is asked for, since who moves a folder of
+their own in its place brings another configuration.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from pydantic import JsonValue
 
+from mcp_guard.config.hosts import PROJECT_FILES
 from mcp_guard.config.load import LoadedConfig, user_config_file, user_data_dir
 from mcp_guard.config.secretfiles import FOLDER
 from mcp_guard.manifest.find import is_path
@@ -23,12 +27,22 @@ _MAX_CANDIDATES = 20_000
 """Spellings that are resolved for one call; above that the call counts as leading inside (fail closed)."""
 _TOPS = frozenset({"/", ""})
 
+Below = Literal["", "project", "own"]
+"""What lies below a folder: nothing protected; host files of the folder that is worked in; others."""
+Seen = dict[str, Below]
+
 
 class OwnFiles:
     """Tells whether arguments lead into protected files or folders."""
 
     def __init__(
-        self, protected: Sequence[Path], *, cwds: Mapping[str, Path], home: Path, env: Mapping[str, str] | None = None
+        self,
+        protected: Sequence[Path],
+        *,
+        cwds: Mapping[str, Path],
+        home: Path,
+        env: Mapping[str, str] | None = None,
+        project: Path | None = None,
     ) -> None:
         """Args are bound for the life of a configuration.
 
@@ -38,8 +52,10 @@ class OwnFiles:
             cwds: Working directory of each server's process, by the server's name.
             home: What `~` stands for.
             env: For `$NAME` in arguments; default: HOME alone.
+            project: The folder that is worked in. The host files in it are protected too, but it may be changed as a
+                whole.
         """
-        self._inside = _Inside(protected)
+        self._inside = _Inside(protected, project)
         self._cwds = cwds
         self._spellings = Spellings(home, env)
 
@@ -51,7 +67,7 @@ class OwnFiles:
             value: Arguments, or a resource's URI.
         """
         cwd = self._cwds.get(server) or Path.cwd()
-        seen: dict[str, bool] = {}
+        seen: Seen = {}
         for text in texts_in(value):
             # Longer text is no path, and is only searched for protected paths as they are spelled.
             if len(text) > MAX_PATH and self._inside.spelled_in(text):
@@ -60,8 +76,25 @@ class OwnFiles:
                 return True
         return any(self._leads_inside(cwd, joined, seen) for joined in self._joined(value, seen))
 
-    def _leads_inside(self, cwd: Path, spelling: str, seen: dict[str, bool]) -> bool:
-        """Look at a path once; `seen` then tells whether a protected place lies below it."""
+    def below(self, server: str, value: JsonValue) -> bool:
+        """Whether a protected place lies below a folder that any text in `value` names from its beginning to its end.
+
+        Args:
+            server: As for `touched_by`.
+            value: What may name a place that is changed; content would give false alarms.
+        """
+        cwd = self._cwds.get(server) or Path.cwd()
+        seen: Seen = {}
+        texts = [text for text in texts_in(value) if len(text) <= MAX_PATH]
+        paths = itertools.chain.from_iterable(self._spellings.whole(text) for text in texts)
+        if any(self._leads_inside(cwd, path, seen) for path in paths):
+            return True
+        if any(self._leads_inside(cwd, joined, seen) for joined in self._joined(value, dict(seen))):
+            return True
+        return "own" in seen.values()
+
+    def _leads_inside(self, cwd: Path, spelling: str, seen: Seen) -> bool:
+        """Look at a path once; `seen` then tells what lies below it."""
         if spelling in seen:
             return False
         if len(seen) >= _MAX_CANDIDATES:
@@ -69,7 +102,7 @@ class OwnFiles:
         inside, seen[spelling] = self._inside.look(os.path.join(cwd, of_process(spelling, cwd)))  # noqa: PTH118 - pathlib is slower
         return inside
 
-    def _joined(self, value: JsonValue, seen: Mapping[str, bool]) -> Iterator[str]:
+    def _joined(self, value: JsonValue, seen: Seen) -> Iterator[str]:
         """A folder above a protected place in one argument, with what stands in another one."""
         for texts in neighbours(value):
             paths = list(dict.fromkeys(self._spellings.plain(text) for text in texts))
@@ -80,29 +113,34 @@ class OwnFiles:
 class _Inside:
     """The protected places, as they are spelled and as they are on the disk."""
 
-    def __init__(self, protected: Sequence[Path]) -> None:
-        self._roots = {fold(text) for path in protected for text in (str(path), os.path.realpath(path))}
+    def __init__(self, protected: Sequence[Path], project: Path | None) -> None:
+        shared = [] if project is None else [project / name for name in PROJECT_FILES]
+        own, shared_roots = _folded(protected), _folded(shared)
+        self._roots = own | shared_roots
         self._aside = tuple(
             {f"{folder}/.{name}." for folder, _, name in (root.rpartition("/") for root in self._roots)}
         )
         """How files begin that are put in the place of a protected one once they are written."""
-        self._above = {"/".join(root.split("/")[:n]) for root in self._roots for n in range(1, root.count("/") + 1)}
-        self._files = {identity for path in protected if (identity := _identity(path)) is not None}
+        self._above: dict[str, Below] = dict.fromkeys(_above(shared_roots), "own")
+        for folder in _folded([] if project is None else [project]):
+            self._above.update(dict.fromkeys([folder, *_above({folder})], "project"))
+        self._above.update(dict.fromkeys(_above(own), "own"))
+        self._files = {identity for path in [*protected, *shared] if (identity := _identity(path)) is not None}
 
-    def look(self, path: str) -> tuple[bool, bool]:
-        """Whether a path leads inside, and whether a protected place lies below it."""
+    def look(self, path: str) -> tuple[bool, Below]:
+        """Whether a path leads inside, and what lies below it."""
         try:
             real = os.path.realpath(path)
         except (OSError, ValueError):
-            return False, False  # no system call can open it either
+            return False, ""  # no system call can open it either
         folded = fold(real)
         if folded.startswith(self._aside) or any(
             folded == root or folded.startswith(root + "/") for root in self._roots
         ):
-            return True, False
+            return True, ""
         if folded in self._above:
-            return False, True
-        return bool(self._files) and self._shares_identity(real), False
+            return False, self._above[folded]
+        return bool(self._files) and self._shares_identity(real), ""
 
     def _shares_identity(self, real: str) -> bool:
         """Whether it or a folder around it is a protected one under another name: moved, bound, or linked hard."""
@@ -118,6 +156,14 @@ class _Inside:
     def spelled_in(self, text: str) -> bool:
         folded = fold(text)
         return any(root in folded for root in self._roots)
+
+
+def _folded(paths: Sequence[Path]) -> set[str]:
+    return {fold(text) for path in paths for text in (str(path), os.path.realpath(path))}
+
+
+def _above(roots: set[str]) -> Iterator[str]:
+    return ("/".join(root.split("/")[:n]) for root in roots for n in range(1, root.count("/") + 1))
 
 
 def _identity(path: Path | str) -> tuple[int, int] | None:

@@ -47,7 +47,7 @@ class Spellings:
     def of(self, text: str) -> Iterator[str]:
         """All paths that a text may be read as, not resolved."""
         if len(text) <= MAX_PATH:
-            yield from self._paths(text)
+            yield from self.whole(text)
         # Inside longer text (a command line) only what looks like a path: every word would be a lookup.
         yield from self._of_words(text, _WORDS.split(text[:_MAX_TEXT]))
         if len(text) <= MAX_PATH and any(c in text for c in "'\"\\"):
@@ -63,11 +63,12 @@ class Spellings:
                 continue
             if folder and left > 0:
                 left -= 1
-                yield from self._paths(f"{folder}/{word}")
+                yield from self.whole(f"{folder}/{word}")
             if any(c in word for c in "/\\~$%"):
-                yield from self._paths(word)
+                yield from self.whole(word)
 
-    def _paths(self, text: str) -> Iterator[str]:
+    def whole(self, text: str) -> Iterator[str]:
+        """The paths that a text may be read as from its beginning to its end."""
         for form in _decoded(text):
             path = form.partition("\0")[0]
             if path[:5].lower() == "file:":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -28,15 +28,11 @@ from mcp_guard.policy.rules import CompiledRule, Query, Why, compile_rules, defa
 
 OWN_FILES = "builtin:own-files"
 GIT_FOLDER = "builtin:git-folder"
+ABOVE_OWN_FILES = "builtin:above-own-files"
 SECRETS = "builtin:secrets-in-arguments"
 
 Leads = Callable[[str, JsonValue], bool]
 """Server and value → whether a path in it leads to a certain place. Does the I/O that policy does not."""
-
-
-def nowhere(_server: str, _value: JsonValue) -> bool:
-    """`Leads` where there is no such place."""
-    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +44,12 @@ class Row:
     counts: bool
 
 
+_PLACES = {
+    GIT_FOLDER: "the path leads into a .git folder: its files make git run programs",
+    ABOVE_OWN_FILES: "the folder holds files of the guard or of a host: another one in its place brings other rules",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Judgement:
     """A decision with everything that led to it, for `explain`."""
@@ -56,7 +58,8 @@ class Judgement:
     rows: tuple[Row, ...]
     default: Effect
     own_files: bool
-    git_folder: bool
+    place: str | None
+    """The built-in rule for the place that is changed, if there is one."""
 
 
 class Policy:
@@ -67,7 +70,7 @@ class Policy:
         config: GuardConfig,
         *,
         touches_own_files: Leads,
-        leads_into_git: Leads = nowhere,
+        asks_for: Mapping[str, Leads] | None = None,
         manifest_digest: str = "",
         stdio: bool = True,
     ) -> None:
@@ -76,7 +79,7 @@ class Policy:
         Args:
             config: Valid.
             touches_own_files: `OwnFiles.touched_by`.
-            leads_into_git: `GitFolders.led_into_by`.
+            asks_for: For GIT_FOLDER and ABOVE_OWN_FILES, what tells that the arguments name such a place.
             manifest_digest: `Manifests.digest`; part of the policy digest.
             stdio: Whether the front is stdio; part of the policy digest, since mode and assurance hang on it.
 
@@ -86,7 +89,7 @@ class Policy:
         self._config = config
         self._rules = compile_rules(config)
         self._touches_own_files = touches_own_files
-        self._leads_into_git = leads_into_git
+        self._asks_for = dict(asks_for or {})
         judged = config.model_dump(mode="json", include={"environment", "defaults", "rules", "approvals", "servers"})
         servers = {name: server["environment"] for name, server in judged.pop("servers").items()}
         self.digest = digest(
@@ -122,7 +125,7 @@ class Policy:
         # 2. Every rule is asked; an unclear condition counts for deny and require_approval, never for allow.
         # 3. An allow without a reason does not loosen the default.
         # 4. The most restrictive effect wins, so adding a deny can never loosen.
-        # 5. A path into a folder of git's own files, and secrets in arguments, can only tighten.
+        # 5. A change of a place that programs take orders from, and secrets in arguments, can only tighten.
         risk = call.target.facts.risk if self._is_tool(call) else Risk.LOW
         default = default_effect(self._config, risk)
         own_files = self._leads_to_own_files(call, views)  # (1)
@@ -130,12 +133,12 @@ class Policy:
         decision = (
             self._denied_own_files(risk) if own_files else self._by_rules(call, views, rows, risk, default)
         )  # (1), (4)
-        git_folder = not own_files and self._leads_to_git_folder(call, views)
-        if git_folder and decision.effect is not Effect.DENY:
-            decision = self._ask_for_git_folder(decision, call, views)  # (5)
+        place = None if own_files else self._place(call, views)
+        if place is not None and decision.effect is not Effect.DENY:
+            decision = self._ask_for_place(place, decision, call, views)  # (5)
         if views.secrets and self._config.masking.arguments.secrets == "ask" and decision.effect is Effect.ALLOW:
             decision = self._ask_for_secrets(decision)  # (5)
-        return Judgement(decision, rows, default, own_files, git_folder)
+        return Judgement(decision, rows, default, own_files, place)
 
     @staticmethod
     def _is_tool(call: Call) -> bool:
@@ -176,12 +179,18 @@ class Policy:
         except Exception:  # noqa: BLE001 - a look at the file system that fails must not open the way
             return True
 
-    def _leads_to_git_folder(self, call: Call, views: Views) -> bool:
+    def _place(self, call: Call, views: Views) -> str | None:
         value = changed_places(call, views)
-        try:
-            return value is not None and self._leads_into_git(call.target.server, value)
-        except Exception:  # noqa: BLE001 - as above: what cannot be looked at is asked for
-            return True
+        if value is None:
+            return None
+        for rule, leads in self._asks_for.items():
+            try:
+                found = leads(call.target.server, value)
+            except Exception:  # noqa: BLE001 - as above: what cannot be looked at is asked for
+                found = True
+            if found:
+                return rule
+        return None
 
     def _denied_own_files(self, risk: Risk) -> Decision:
         reason = "an argument leads into the files of the guard or of a host; no rule can allow this"
@@ -201,14 +210,14 @@ class Policy:
         terms = self._terms(winners, risk, call, views)
         return Decision(effect, winners[0].rule.rule.id, risk, reasons, self.digest, terms)
 
-    def _ask_for_git_folder(self, decision: Decision, call: Call, views: Views) -> Decision:
-        reason = "the path leads into a .git folder: its files make git run programs"
+    def _ask_for_place(self, rule: str, decision: Decision, call: Call, views: Views) -> Decision:
         risk = max(decision.risk, Risk.HIGH, key=lambda risk: risk.rank)
         asked = decision.effect is Effect.REQUIRE_APPROVAL
         offers = decision.terms.grants if asked else offered(call, views, (), risk)
-        # The same call again at most: a folder would hold all that git reads.
+        # The same call again at most: a folder would hold all that programs take orders from.
         terms = replace(decision.terms, grants=tuple(offer for offer in offers if offer.keep is None))
-        return Decision(Effect.REQUIRE_APPROVAL, GIT_FOLDER, risk, (reason, *decision.reasons), self.digest, terms)
+        reasons = (_PLACES[rule], *decision.reasons)
+        return Decision(Effect.REQUIRE_APPROVAL, rule, risk, reasons, self.digest, terms)
 
     def _ask_for_secrets(self, decision: Decision) -> Decision:
         reasons = ("the arguments hold a secret; masking.arguments.secrets is ask", *decision.reasons)

@@ -75,7 +75,7 @@ def _data(judgement: Judgement) -> JsonDict:
         "reasons": list(decision.reasons),
         "default": judgement.default.value,
         "own_files": judgement.own_files,
-        "git_folder": judgement.git_folder,
+        "place": judgement.place,
         "terms": {
             "min_assurance": decision.terms.min_assurance.name,
             "expires_after_s": decision.terms.expires_after_s,

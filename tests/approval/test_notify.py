@@ -78,16 +78,15 @@ async def test_a_notice_says_how_many_calls_wait_and_nothing_else(sink: Sink, wa
 
 
 @pytest.fixture
-def log() -> Iterator[io.StringIO]:
+def log() -> io.StringIO:
     """What the guard logs, whatever an earlier test configured."""
-    before, stream = structlog.get_config(), io.StringIO()
+    stream = io.StringIO()
     structlog.configure(
         processors=[structlog.processors.JSONRenderer()],
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
         logger_factory=structlog.PrintLoggerFactory(stream),
     )
-    yield stream
-    structlog.configure(**before)
+    return stream
 
 
 async def test_a_target_that_fails_keeps_no_other_from_being_told(

@@ -86,10 +86,9 @@ def test_windows_gets_no_shell_command() -> None:
 )
 def test_the_files_of_hosts_are_known_on_each_system(platform: str, desktop: str) -> None:
     """Host formats; threat S38: calls must not reach into them (decision D32)."""
-    files = host_config_files(HOME, platform, Path("/srv/project"))
+    files = host_config_files(HOME, platform)
     assert HOME / desktop in files
     assert {HOME / ".claude.json", HOME / ".cursor/mcp.json", HOME / ".codex/config.toml"} <= set(files)
-    assert Path("/srv/project/.vscode/mcp.json") in files
     assert all(file.is_absolute() for file in files)
 
 

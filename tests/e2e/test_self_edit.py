@@ -288,16 +288,25 @@ async def test_an_agent_cannot_change_what_guards_it(
 async def test_what_goes_around_the_rule_for_own_files_needs_a_person(package: str, tmp_path: Path) -> None:
     """docs/limits.md: a folder around the guard's files is moved, and git is told to run programs or to write there."""
     place = Place(tmp_path)
-    place.build([])
+    place.build([ALLOW])
+    put(place.base / "mine" / "mcp-guard" / "guard.yaml", json.dumps(EVIL))
     async with place.agent() as client:
         before = place.protected()
-        for source in (place.home, place.home / ".config", place.home / ".local", place.repo / "up"):
-            result = await raw_call(client, "files_move_file", {"source": str(source), "destination": f"{source}.away"})
-            assert result["isError"], source
+        for tool, arguments in around(place):
+            assert "NOT executed" in text_of(await raw_call(client, tool, arguments)), arguments
         await plant_in_git(client, place)
         after = place.protected()  # with keys that the requests needed
         assert {name: after[name] for name in before} == before
     assert_verified(place)
+
+
+def around(place: Place) -> Iterator[Attack]:
+    home, repo = place.home, place.repo
+    for folder in (home, home / ".config", home / ".local", home / ".cursor", repo / "up", repo / ".vscode"):
+        yield "files_move_file", {"source": str(folder), "destination": f"{folder}.away"}
+    for path in ("~/.config", f"file://{home}/.config", f"{repo}/../../home/", str(repo / ".vscode")):
+        yield "files_move_file", {"source": str(place.base / "mine"), "destination": path}
+        yield "git_git_checkout", {"repo_path": path, "branch_name": "evil"}
 
 
 async def plant_in_git(client: Client, place: Place) -> None:

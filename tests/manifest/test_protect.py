@@ -31,9 +31,76 @@ def home(tmp_path: Path) -> Path:
 @pytest.fixture
 def own(home: Path) -> OwnFiles:
     names = ("guard-data", "guard.yaml", "guard.lock", "mine.yaml")
-    return OwnFiles(
-        [home / "conf" / name for name in names], cwds={"fs": home / "work", "conf": home / "conf"}, home=home
-    )
+    cwds = {"fs": home / "work", "conf": home / "conf"}
+    return OwnFiles([home / "conf" / name for name in names], cwds=cwds, home=home, project=home / "work" / "repo")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "{home}",
+        "{home}/conf",
+        "{home}/conf/",
+        "{home}/work/../conf",
+        "file://{home}/conf",
+        "{home}/con%66",
+        "~/conf",
+        "$HOME/conf",
+        "~",
+        "..",
+        "../CONF",
+        "/",
+        ["a", {"b": "{home}/conf"}],
+        {"{home}/conf": 1},
+        "repo/.vscode",
+        "{home}/work/repo/.claude/",
+        {"folder": "{home}/work/repo", "name": ".cursor"},
+        {"folder": "{home}", "name": "conf"},
+        "{home}/conf/guard.yaml",
+    ],
+    ids=str,
+)
+def test_a_folder_with_protected_files_in_it_is_known(own: OwnFiles, home: Path, value: JsonValue) -> None:
+    """docs/limits.md, "The guard's own files": who puts another folder in its place has changed the rules."""
+    assert own.below("fs", json.loads(json.dumps(value).replace("{home}", str(home))))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "{home}/work/repo",
+        "repo",
+        "{home}/work",
+        "{home}/work/repo/src",
+        "{home}/config",
+        "",
+        "main",
+        "a text with ~ and {home}/conf in it",
+        "x" * 5000,
+        {"folder": "{home}/work/repo", "name": "src"},
+        7,
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_the_folder_that_is_worked_in_and_any_other_may_be_changed_as_a_whole(
+    own: OwnFiles, home: Path, value: JsonValue
+) -> None:
+    """docs/limits.md, "The guard's own files": a commit in a repository with a .mcp.json is no risk of its own."""
+    assert not own.below("fs", json.loads(json.dumps(value).replace("{home}", str(home))))
+
+
+def test_the_folder_that_is_worked_in_is_asked_for_when_it_holds_files_of_the_guard(home: Path) -> None:
+    """docs/limits.md, "The guard's own files": another branch may bring another guard.yaml."""
+    repo = home / "work" / "repo"
+    own = OwnFiles([repo / "guard.yaml"], cwds={"fs": repo}, home=home, project=repo)
+    assert own.below("fs", ".")
+    assert own.below("fs", str(home))
+    assert own.touched_by("fs", ".mcp.json")
+
+
+def test_too_many_paths_count_as_a_folder_around(own: OwnFiles) -> None:
+    """security.md F18: fail closed."""
+    assert own.below("fs", [f"f{n}" for n in range(20_001)])
 
 
 INSIDE = [

@@ -6,7 +6,7 @@ from typing import Any
 
 from mcp_guard.config.schema import GuardConfig
 from mcp_guard.model import UNREVIEWED, Risk, ToolFacts
-from mcp_guard.policy.decide import Policy
+from mcp_guard.policy.decide import GIT_FOLDER, Policy
 from mcp_guard.policy.explain import Explanation, explain_call
 
 LOW = ToolFacts(listed=True, effects=("read",), risk=Risk.LOW, why="Reads.")
@@ -30,7 +30,7 @@ def explain(
     policy = Policy(
         config,
         touches_own_files=lambda _server, _value: own_files,
-        leads_into_git=lambda _server, _value: git_folder,
+        asks_for={GIT_FOLDER: lambda _server, _value: git_folder},
     )
     return explain_call(policy, server="crm", tool="get_x", args={"table": "canary"}, facts=facts)
 
@@ -102,5 +102,5 @@ def test_a_question_for_a_folder_of_git_is_told_with_what_the_rules_say() -> Non
         "  because the path leads into a .git folder: its files make git run programs",
         "  because rule all allows it where the default is require_approval: trusted",
     ]
-    assert explanation.data["git_folder"] is True
-    assert explain(rule).data["git_folder"] is False
+    assert explanation.data["place"] == "builtin:git-folder"
+    assert explain(rule).data["place"] is None

@@ -132,6 +132,11 @@ def user_name() -> str:
         return "unknown"
 
 
+def at_terminal() -> bool:
+    """Whether a person can be asked here, and sees the question."""
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
 def kill_group(pid: int, *, force: bool) -> None:
     """Send TERM (or KILL) to the process group that `pid` leads; silent when it is gone."""
     with contextlib.suppress(ProcessLookupError, PermissionError):

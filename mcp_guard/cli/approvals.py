@@ -24,13 +24,14 @@ from mcp_guard.approval.review import ApprovalReview, Shown, Verdict
 from mcp_guard.approval.rows import Request, StoredEvent
 from mcp_guard.approval.store import DOMAIN, ApprovalStore
 from mcp_guard.canon import fingerprint
-from mcp_guard.cli.options import ConfigOption, JsonOption, at_terminal, console, keys_of, loaded, print_json
+from mcp_guard.cli.options import ConfigOption, JsonOption, console, keys_of, loaded, print_json
 from mcp_guard.clock import RandomIds, SystemClock, iso
 from mcp_guard.config.load import LoadedConfig
 from mcp_guard.errors import NotEligibleError
 from mcp_guard.masking.masker import Masker
 from mcp_guard.model import Assurance, JsonDict, Principal
 from mcp_guard.storage.sqlite import Database
+from mcp_guard.system import at_terminal
 
 app = typer.Typer(no_args_is_help=True, help="List, show and decide suspended calls.")
 reviewers = typer.Typer(no_args_is_help=True, help="People who may decide outside a terminal.")

@@ -15,12 +15,13 @@ from mcp_guard import logs, system
 from mcp_guard.approval.channels.console import console_url
 from mcp_guard.approval.signin import LINK_S
 from mcp_guard.cli.approvals import TOKEN_VARIABLE
-from mcp_guard.cli.options import ConfigOption, at_terminal, console, loaded
+from mcp_guard.cli.options import ConfigOption, console, loaded
 from mcp_guard.config.load import LoadedConfig
 from mcp_guard.errors import ConfigError
 from mcp_guard.http.console.parts import PageParts, open_parts
 from mcp_guard.http.console.probe import serves_here
 from mcp_guard.model import Principal
+from mcp_guard.system import at_terminal
 
 
 def command(

@@ -40,11 +40,6 @@ def loaded(path: Path | None, *, resolve: bool = False) -> LoadedConfig:
     return found
 
 
-def at_terminal() -> bool:
-    """Whether a person can be asked here, and sees the question."""
-    return sys.stdin.isatty() and sys.stdout.isatty()
-
-
 def keys_of(config: LoadedConfig) -> KeyStore:
     """The key store of the data folder."""
     from mcp_guard.keystore import KeyStore

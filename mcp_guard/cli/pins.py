@@ -13,7 +13,7 @@ from mcp_guard import system
 from mcp_guard.cli.approvals import TOKEN_VARIABLE, open_review
 from mcp_guard.cli.exit import FINDING
 from mcp_guard.cli.installation import check_installation
-from mcp_guard.cli.options import ConfigOption, JsonOption, at_terminal, console, keys_of, loaded, print_json
+from mcp_guard.cli.options import ConfigOption, JsonOption, console, keys_of, loaded, print_json
 from mcp_guard.cli.pindiff import Masks, as_json, print_changes, print_row
 from mcp_guard.config.load import LoadedConfig
 from mcp_guard.downstream import report
@@ -22,6 +22,7 @@ from mcp_guard.downstream.lockfile import Lock, LockFile, ServerPin
 from mcp_guard.downstream.release import release
 from mcp_guard.errors import ConflictError, UsageError
 from mcp_guard.masking.masker import Masker
+from mcp_guard.system import at_terminal
 
 app = typer.Typer(no_args_is_help=True, help="Show and accept what guard.lock holds servers to.")
 

@@ -17,7 +17,7 @@ from mcp_guard import system
 from mcp_guard.approval.prompt import visible
 from mcp_guard.cli.exit import FINDING, OK
 from mcp_guard.cli.loading import load
-from mcp_guard.cli.options import MODULE, ConfigOption, JsonOption, at_terminal, console, loaded, print_json
+from mcp_guard.cli.options import MODULE, ConfigOption, JsonOption, console, loaded, print_json
 from mcp_guard.cli.trust import YesOption, review
 from mcp_guard.config.hostfile import read_host_file
 from mcp_guard.config.hosts import host_blocks, host_entries
@@ -25,6 +25,7 @@ from mcp_guard.config.initfile import config_id_for, plan_init, write_init
 from mcp_guard.config.load import LoadedConfig, user_config_file
 from mcp_guard.errors import GuardError, UsageError
 from mcp_guard.model import JsonDict, Principal
+from mcp_guard.system import at_terminal
 
 _CONNECT_S = 60.0
 

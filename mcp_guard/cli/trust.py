@@ -15,7 +15,7 @@ import typer
 from mcp_guard import system
 from mcp_guard.cli.exit import FINDING
 from mcp_guard.cli.installation import check_installation
-from mcp_guard.cli.options import ConfigOption, JsonOption, at_terminal, console, keys_of, loaded, print_json
+from mcp_guard.cli.options import ConfigOption, JsonOption, console, keys_of, loaded, print_json
 from mcp_guard.cli.trust_table import as_json as rows_as_json
 from mcp_guard.cli.trust_table import print_table, summary_text
 from mcp_guard.clock import SystemClock
@@ -27,6 +27,7 @@ from mcp_guard.errors import DownstreamUnavailableError, NotEligibleError, Usage
 from mcp_guard.manifest.find import Manifests, Shelf, named_manifests
 from mcp_guard.manifest.trust import Review, Row, decide, merged, plan
 from mcp_guard.manifest.user import Reviewed, user_manifest_path, write_user_manifest
+from mcp_guard.system import at_terminal
 
 if TYPE_CHECKING:
     from mcp_guard.masking.masker import Masker

@@ -15,12 +15,13 @@ from rich.console import Console
 
 from mcp_guard.approval.prompt import visible
 from mcp_guard.cli.exit import FINDING, INTERRUPTED, OK
-from mcp_guard.cli.options import JsonOption, at_terminal, console, print_json
+from mcp_guard.cli.options import JsonOption, console, print_json
 from mcp_guard.cli.setup import command_line
 from mcp_guard.config.load import CONFIG_VARIABLE, user_config_file, wrap_dir
 from mcp_guard.config.secretfiles import FOLDER
 from mcp_guard.errors import UsageError
 from mcp_guard.model import JsonDict
+from mcp_guard.system import at_terminal
 from mcp_guard.wrap import EntryState, HostState, Machine, survey
 from mcp_guard.wrap.locate import TITLES, HostFile, chosen_files
 

@@ -27,9 +27,13 @@ class NamesInUse:
 
     def mixed_up_with(self, name: str) -> bool:
         """Whether a tool's name could be of this server or of another: `a_b_c` is of `a` or of `a_b`."""
-        if name == RESERVED or name.startswith(f"{RESERVED}_"):
+        if _reserved(name):
             return True
         return name in self._beginnings or any(part in self.names for part in _beginnings(name))
+
+
+def _reserved(name: str) -> bool:
+    return f"{name}_".startswith(f"{RESERVED}_")
 
 
 def _beginnings(name: str) -> list[str]:
@@ -44,13 +48,21 @@ def in_use(names: Iterable[str]) -> NamesInUse:
     return found
 
 
+def mixed_up(names: Iterable[str]) -> dict[str, str]:
+    """For each name that cannot stand beside the others, a sentence that says why."""
+    known = in_use(names)
+    found = {}
+    for name in sorted(filter(known.mixed_up_with, known.names)):
+        shorter = next((part for part in _beginnings(name) if part in known.names), None)
+        if _reserved(name):
+            found[name] = f"{RESERVED}_… is reserved for the tools of the guard"
+        elif shorter is not None:
+            found[name] = f"{name}_x could be a tool of {name} or of {shorter}"
+    return found
+
+
 def ambiguous_names(servers: Mapping[str, ServerConfig]) -> list[Finding]:
     """Names with which no guard could offer all these servers together; one that offers a single server can."""
     prefixed = [name for name, server in servers.items() if not server.disabled and server.names == "prefixed"]
-    known = in_use(prefixed)
     hint = "rename it, or use names: plain; `serve` without --server does not start like this"
-    return [
-        Finding(("servers", name), "the names of its tools could be of another server, or of the guard", hint)
-        for name in prefixed
-        if known.mixed_up_with(name)
-    ]
+    return [Finding(("servers", name), why, hint) for name, why in mixed_up(prefixed).items()]

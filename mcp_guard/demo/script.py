@@ -16,6 +16,7 @@ from mcp_guard.demo import person, scenes
 from mcp_guard.demo.agent import connected
 from mcp_guard.demo.claims import WIDTH, Claims, cut, say
 from mcp_guard.demo.workspace import Workspace
+from mcp_guard.system import at_terminal
 
 _LOG_LINES = 10
 TIME_LIMIT_S = 150.0
@@ -25,7 +26,7 @@ TIME_LIMIT_S = 150.0
 def run_demo(*, auto: bool, console: Console | None = None) -> int:
     """Play the demo; see `mcp_guard.demo.run`."""
     console = console or make_console()
-    if not auto and not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if not auto and not at_terminal():
         sys.stderr.write("[usage] the demo asks a person, and there is no terminal here\n")
         sys.stderr.write("hint: run `mcp-guard demo --auto`; a second process answers then\n")
         return 2

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from mcp_guard.config import servernames
 from mcp_guard.downstream.server import ResolvedServer
 from mcp_guard.errors import ConfigError
 
@@ -16,7 +17,7 @@ LONGEST_NAME: Final = 64
 HOST_PREFIX: Final = 20
 """Kept free in names that the guard makes: hosts put `mcp__<id>__` in front."""
 
-RESERVED: Final = "guard_"
+RESERVED: Final = f"{servernames.RESERVED}_"
 """Prefix of the guard's own tools."""
 
 _ALLOWED: Final = re.compile(r"[A-Za-z0-9_.-]+\Z")
@@ -46,17 +47,6 @@ def check_servers(servers: Mapping[str, ResolvedServer]) -> None:
     Raises:
         ConfigError: lists every problem.
     """
-    problems = [
-        f"server {server.name}: its tools would be named {RESERVED}…, which is reserved; rename it or use names: plain"
-        for server in servers.values()
-        if server.names == "prefixed" and f"{server.name}_".startswith(RESERVED)
-    ]
-    prefixed = [server.name for server in servers.values() if server.names == "prefixed"]
-    problems += [
-        f"servers {short} and {long}: {long}_x could be a tool of either; rename one"
-        for short in prefixed
-        for long in prefixed
-        if long.startswith(f"{short}_")
-    ]
+    problems = servernames.mixed_up(server.name for server in servers.values() if server.names == "prefixed")
     if problems:
-        raise ConfigError("; ".join(problems))
+        raise ConfigError("; ".join(problems.values()), hint="rename a server, or give it names: plain")

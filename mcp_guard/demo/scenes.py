@@ -226,5 +226,6 @@ async def ending(stage: Stage) -> None:
         stage.console.print(Text(" " * (INDENT + 2) + cut(line, WIDTH - INDENT - 3), style="cyan"))
     stage.console.print()
     stage.say("Next, for your own servers:")
-    stage.say("  mcp-guard init --from FILE    reads your mcpServers, writes a guard.yaml")
-    stage.say("  mcp-guard check --connect     starts the servers and shows what asks")
+    stage.say("  mcp-guard wrap --dry-run      what would change in the files of your hosts")
+    stage.say("  mcp-guard wrap                the guard in front of their servers; unwrap restores")
+    stage.say("  mcp-guard doctor              what is still wrong, and what mends it")

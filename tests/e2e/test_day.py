@@ -116,7 +116,7 @@ async def day(
         return types.ListRootsResult(roots=[types.Root(uri=world.repo.as_uri(), name="shop")])
 
     person = Person()
-    # Directly, a server would show tools of its own that ask the client: the guard does not relay such questions.
+    # Directly, a server would show tools of its own that ask the client: docs/limits.md, "Questions of servers".
     callbacks: dict[str, Any] = {"list_roots_callback": roots, "elicitation_callback": person if guarded else None}
     clients: dict[str, Client] = {}
     over = anyio.Event()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -21,8 +22,10 @@ from mcp_guard.approval.channels.console import console_url
 from mcp_guard.approval.channels.notify import Notifier
 from mcp_guard.approval.clients import Clients
 from mcp_guard.approval.desk import ApprovalDesk, DeskSettings
+from mcp_guard.approval.eligibility import Mode
 from mcp_guard.approval.execution import Recheck
 from mcp_guard.approval.holders import Holders
+from mcp_guard.approval.notices import HeldBack
 from mcp_guard.approval.store import ApprovalStore
 from mcp_guard.audit.log import AuditLog
 from mcp_guard.clock import Clock, Ids, RandomIds, SystemClock
@@ -43,8 +46,10 @@ from mcp_guard.parts import build_policy, environment_of, log_downstream, open_p
 from mcp_guard.pipeline import Pipeline
 from mcp_guard.policy.decide import Policy
 from mcp_guard.ports import CheckArguments, Confirm
+from mcp_guard.server.answers import how_to_decide
+from mcp_guard.server.changes import Changes
 from mcp_guard.server.front import Context, stdio_principal, token_principal
-from mcp_guard.server.handlers import Edge, announce_changes, build_server
+from mcp_guard.server.handlers import Edge, build_server
 from mcp_guard.server.offers import Offers, still_the_same
 from mcp_guard.storage.sqlite import Database
 from mcp_guard.vault.store import VaultStore
@@ -53,6 +58,8 @@ _log = structlog.get_logger(__name__)
 
 STORE = "approvals.db"
 DOMAINS = ("mcp_guard.approval", "mcp_guard.vault")
+_COLLECT_EVERY = 10_000
+"""Objects: a long list of a server is thousands of them, and no reason to look through all the others."""
 _DRAIN_S = 5.0
 """How long running calls may still take after a signal; with what then has to be ended, it stays below 10 s (F8)."""
 
@@ -82,8 +89,9 @@ class Guard:
     offers: Offers
     pool: Pool
     desk: ApprovalDesk
-    changes: _Changes
+    changes: Changes
     page: PageParts
+    held_back: HeldBack
 
 
 async def serve(loaded: LoadedConfig, options: ServeOptions) -> None:
@@ -97,6 +105,9 @@ async def serve(loaded: LoadedConfig, options: ServeOptions) -> None:
     logs.watch_loop(asyncio.get_running_loop())
     mode = _mode(loaded.config, options)
     async with open_guard(loaded, options, mode=mode) as guard:
+        # What is there now stays. Left to the collector, looking through all of it again stops every call for a while.
+        gc.freeze()
+        gc.set_threshold(_COLLECT_EVERY, 20, 20)
         if options.http is None:
             await _serve_stdio(guard)
         else:
@@ -130,9 +141,7 @@ async def _open_stores(loaded: LoadedConfig, ids: Ids, clock: Clock) -> AsyncIte
 
 
 @asynccontextmanager
-async def open_guard(
-    loaded: LoadedConfig, options: ServeOptions, *, mode: Literal["personal", "team"]
-) -> AsyncIterator[Guard]:
+async def open_guard(loaded: LoadedConfig, options: ServeOptions, *, mode: Mode) -> AsyncIterator[Guard]:
     """Build all parts, start the background work, and take it down in reverse order at the end."""
     ids, clock = RandomIds(), SystemClock()
     async with AsyncExitStack() as stack:
@@ -149,6 +158,7 @@ async def open_guard(
         await working.start(guard.desk.run, guard.edge.pipeline.run_approved)
         working.start_soon(guard.changes.spread, guard.edge)
         working.start_soon(guard.offers.watch)
+        working.start_soon(guard.held_back.run)
         if loaded.config.console.serve:
             asked = guard.desk.until_asked if options.http is None else anyio.lowlevel.checkpoint
             working.start_soon(serve_when, asked, guard.page)
@@ -157,29 +167,22 @@ async def open_guard(
 
 
 def _assemble(
-    loaded: LoadedConfig,
-    options: ServeOptions,
-    stores: _Stores,
-    ids: Ids,
-    clock: Clock,
-    *,
-    mode: Literal["personal", "team"],
+    loaded: LoadedConfig, options: ServeOptions, stores: _Stores, ids: Ids, clock: Clock, *, mode: Mode
 ) -> Guard:
     config, keys = loaded.config, stores.keys
     masker = Masker(config.masking, keys.secret("vault"), secrets=loaded.secrets)
     logs.configure(masker.text)
-    found = resolve_servers(loaded, options.only, inherit=options.http is None)
-    pins = open_pins(loaded, found, keys, masker, alone=options.only is not None)
-    pins.record_to(stores.audit.append)
+    notifier = Notifier(loaded.notify)
+    held_back = HeldBack(notifier.tell_held_back)
+    pins = _pins(loaded, options, stores, masker, held_back)
     servers = pins.servers
-    policy, facts_of = build_policy(loaded, stdio=options.http is None)
+    policy, facts_of, roots = build_policy(loaded, stdio=options.http is None)
     catalog = Catalog(servers, facts_of=facts_of, remembered=Remembered(loaded.data_dir / "catalogue", keys), pins=pins)
-    changes = _Changes()
+    changes = Changes()
     pool, offers = _lists(servers, catalog, masker, changes, pins)
     identify, owner = _identities(options)
     settings = _settings(config, options, keys, owner, servers, mode)
-    recheck = _recheck(catalog, policy, offers.confirm)
-    desk = _desk(stores, ids, clock, recheck, masker, settings, Notifier(loaded.notify))
+    desk = _desk(stores, ids, clock, _recheck(catalog, policy, offers.confirm), masker, settings, notifier)
     edge = Edge(
         name=config.id,
         pipeline=_pipeline(masker, stores, catalog, policy, offers, desk, pool),
@@ -191,11 +194,20 @@ def _assemble(
         owner_key=owner.key,
         transport=options.transport,
         state_keys=keys.ring("state"),
+        deciding=how_to_decide(loaded.path if options.http is None else None, team=mode == "team"),
         host=options.only or "",
         prompts=config.approvals.elicitation,
+        roots=roots,
     )
     page = page_parts(loaded, stores.database, keys, masker.text, clock=clock, ids=ids)
-    return Guard(edge, offers, pool, desk, changes, page)
+    return Guard(edge, offers, pool, desk, changes, page, held_back)
+
+
+def _pins(loaded: LoadedConfig, options: ServeOptions, stores: _Stores, masker: Masker, held_back: HeldBack) -> Pins:
+    found = resolve_servers(loaded, options.only, inherit=options.http is None)
+    pins = open_pins(loaded, found, stores.keys, masker, alone=options.only is not None)
+    pins.record_to(held_back.noticing(stores.audit.append))
+    return pins
 
 
 def _pipeline(
@@ -215,7 +227,7 @@ def _pipeline(
 
 
 def _lists(
-    servers: Mapping[str, ResolvedServer], catalog: Catalog, masker: Masker, changes: _Changes, pins: Pins
+    servers: Mapping[str, ResolvedServer], catalog: Catalog, masker: Masker, changes: Changes, pins: Pins
 ) -> tuple[Pool, Offers]:
     """The links, and what they offer. Each tells the other: a new listing changes the offer."""
     pool = Pool(
@@ -225,6 +237,7 @@ def _lists(
         on_listing=lambda server, listing: offers.update(server, listing),  # noqa: PLW0108 - offers is made below
         protocols=catalog.protocols(),
         gate=pins,
+        prepare=catalog.prepare,
     )
     offers = Offers(catalog, pool, masker, on_change=changes.ring, pins=pins)
     return pool, offers
@@ -236,7 +249,7 @@ def _settings(
     keys: KeyStore,
     owner: Principal,
     servers: Mapping[str, ResolvedServer],
-    mode: Literal["personal", "team"],
+    mode: Mode,
 ) -> DeskSettings:
     # Only a guard on stdio serves the page as long as requests wait, and only there clients are sent to it.
     paged = config.console.serve and options.http is None
@@ -270,24 +283,6 @@ def _desk(
         clients=Clients(stores.database, clock),
         tell=notifier.tell,
     )
-
-
-class _Changes:
-    """Carries "the lists changed" from the pool's callbacks to the clients."""
-
-    def __init__(self) -> None:
-        self._event = anyio.Event()
-
-    def ring(self) -> None:
-        """Note a change."""
-        self._event.set()
-
-    async def spread(self, edge: Edge) -> None:
-        """Tell the clients of every change, for ever."""
-        while True:
-            await self._event.wait()
-            self._event = anyio.Event()
-            await announce_changes(edge)
 
 
 async def _serve_stdio(guard: Guard) -> None:
@@ -352,7 +347,7 @@ def _capabilities(message: JsonDict) -> JsonDict:
     return found if isinstance(found, dict) else {}
 
 
-def _mode(config: GuardConfig, options: ServeOptions) -> Literal["personal", "team"]:
+def _mode(config: GuardConfig, options: ServeOptions) -> Mode:
     if options.http is None:
         return config.approvals.mode or "personal"
     if config.approvals.mode == "personal":

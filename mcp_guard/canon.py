@@ -80,3 +80,12 @@ def fingerprint(action_digest: str) -> str:
         number, index = divmod(number, len(_FINGERPRINT_ALPHABET))
         chars.append(_FINGERPRINT_ALPHABET[index])
     return "".join(chars[:4]) + "-" + "".join(chars[4:])
+
+
+def same_fingerprint(typed: str, mark: str) -> bool:
+    """Whether a person typed this fingerprint. Case, spaces and dashes do not count."""
+    return _letters(typed) == _letters(mark)
+
+
+def _letters(text: str) -> str:
+    return "".join(character for character in text.upper() if character.isalnum())

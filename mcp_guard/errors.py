@@ -26,6 +26,7 @@
     * NotEligibleError           not_eligible
     * AlreadyDecidedError        already_decided
     * UnknownApprovalError       unknown_approval
+    * NotConfirmedError          not_confirmed
   * WireError                    a frame that the strict reader refused (-32700 or -32600)
 
 `code` is API: callers match on it, never on the message. Messages are constant text plus names from the
@@ -128,7 +129,10 @@ class NoEligibleReviewerError(RefusalError):
 
     code = "no_eligible_reviewer"
     rpc_code = -32011
-    default_hint = "add a reviewer with `mcp-guard reviewer add NAME`, or write a rule for this tool"
+    default_hint = (
+        "it was not executed; the user runs `mcp-guard reviewer add NAME` once, in a terminal. Then repeat the call: "
+        "the user decides it with that token, on the page of `mcp-guard console` or with `mcp-guard approvals approve`"
+    )
 
 
 class QuarantinedError(RefusalError):
@@ -262,6 +266,13 @@ class UnknownApprovalError(ConflictError):
 
     code = "unknown_approval"
     default_hint = "`mcp-guard approvals ls` lists the requests"
+
+
+class NotConfirmedError(ConflictError):
+    """An approval without the fingerprint that it needs, with a wrong one, or without a yes. Nothing was decided."""
+
+    code = "not_confirmed"
+    default_hint = "`mcp-guard approvals show ID` shows the request and its fingerprint"
 
 
 class WireError(GuardError):

@@ -306,33 +306,6 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
-class Prompt:
-    """A question for the person at the client, already masked and made visible."""
-
-    approval_id: str
-    message: MaskedText
-    """At most 600 characters of plain text."""
-    fingerprint: str
-    """Short form of the action digest, e.g. K7QF-93WM."""
-    type_fingerprint: bool
-    grants: tuple[tuple[int, MaskedText], ...] = ()
-    """Grants that may be given with the approval: index and one line of text that says all of its bounds."""
-    url: str = ""
-    """Address of the request on the page; it carries no authority."""
-
-
-@dataclass(frozen=True, slots=True)
-class PromptAnswer:
-    """The client's claim of what its user answered. `approve` only for an explicit one, perhaps with a grant."""
-
-    verdict: Literal["approve", "deny", "dismissed"]
-    reason: str = ""
-    fingerprint: str = ""
-    """What the person typed; the desk compares it where the prompt demands it."""
-    grant: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Suspended:
     """A call that waits for people. Becomes a ticket (`isError`) for the client."""
 
@@ -342,13 +315,8 @@ class Suspended:
     expires_ns: int
     needs: str
     rule: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class AskClient:
-    """Modern era: the question goes back to the client as InputRequiredResult."""
-
-    prompt: Prompt
+    note: str = ""
+    """What the user has to know besides: a plain sentence of ours."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from mcp_guard.downstream.copies import CopyStore
 from mcp_guard.downstream.definition import Listing
 from mcp_guard.downstream.index import FactsOf
 from mcp_guard.downstream.lockfile import LOCK_NAME, LockFile, install_of
+from mcp_guard.downstream.looking import OnlyLooking
 from mcp_guard.downstream.pins import Pins
 from mcp_guard.downstream.pool import Pool, ServerState
 from mcp_guard.downstream.process import ESSENTIAL
@@ -28,10 +29,13 @@ from mcp_guard.errors import ConfigError
 from mcp_guard.keystore import KeyStore
 from mcp_guard.manifest.find import Shelf
 from mcp_guard.manifest.gitfolder import GitFolders
+from mcp_guard.manifest.leads import Leads
 from mcp_guard.manifest.protect import OwnFiles, guard_files
+from mcp_guard.manifest.spelling import Spellings
+from mcp_guard.manifest.starts import Roots, folders_named, is_elsewhere
 from mcp_guard.masking.masker import Masker
 from mcp_guard.model import JsonDict
-from mcp_guard.policy.decide import ABOVE_OWN_FILES, GIT_FOLDER, Policy
+from mcp_guard.policy.decide import Policy
 
 _log = structlog.get_logger(__name__)
 
@@ -136,34 +140,51 @@ def open_pins(
 def lock_and_copies(loaded: LoadedConfig, keys: KeyStore) -> tuple[LockFile, CopyStore]:
     """The lock beside the configuration, and the texts behind it in the data folder."""
     folder = loaded.data_dir / "pins"
-    file = LockFile(loaded.folder / LOCK_NAME, folder, install_of(keys.secret("identity")))
+    file = LockFile(loaded.folder / LOCK_NAME, install_of(keys.secret("identity")))
     return file, CopyStore(folder, keys)
 
 
-def build_policy(loaded: LoadedConfig, *, stdio: bool) -> tuple[Policy, FactsOf]:
+def build_policy(loaded: LoadedConfig, *, stdio: bool) -> tuple[Policy, FactsOf, Roots]:
     """Compile the policy, and find the facts about tools.
+
+    Args:
+        loaded: The configuration.
+        stdio: Whether the front is stdio.
+
+    Returns:
+        The policy, the facts, and what has to be told of the client's roots.
 
     Raises:
         ConfigError: a manifest or a condition is not usable.
     """
     manifests = Shelf().bind(loaded.config, loaded.folder)
-    home = Path.home()
-    env = dict(os.environ)
+    roots = Roots()
+    leads = _leads(loaded, roots)
+    policy = Policy(loaded.config, leads=leads, manifest_digest=manifests.digest, stdio=stdio)
+    return policy, manifests.facts_for, roots
+
+
+def _leads(loaded: LoadedConfig, roots: Roots) -> Leads:
+    home, env = Path.home(), dict(os.environ)
+    servers = {**loaded.config.servers, **loaded.servers}  # commands that start none have them as they are written
     cwds = {
         name: loaded.folder / Path(server.cwd).expanduser() if server.cwd else Path.cwd()
-        for name, server in loaded.servers.items()
+        for name, server in servers.items()
     }
+    spellings = Spellings(home, env)
+    given = {
+        name: folders_named([*server.args, *server.env.values()], cwds[name], spellings)
+        for name, server in servers.items()
+    }
+
+    def named(server: str) -> Sequence[str]:
+        return (*given.get(server, ()), *roots.folders)
+
     protected = [*guard_files(loaded), *host_config_files(home, sys.platform, env)]
-    own = OwnFiles(protected, cwds=cwds, home=home, env=env, project=Path.cwd())
-    git = GitFolders(cwds=cwds, home=home, env=env)
-    policy = Policy(
-        loaded.config,
-        touches_own_files=own.touched_by,
-        asks_for={ABOVE_OWN_FILES: own.below, GIT_FOLDER: git.led_into_by},
-        manifest_digest=manifests.digest,
-        stdio=stdio,
-    )
-    return policy, manifests.facts_for
+    own = OwnFiles(protected, cwds=cwds, home=home, env=env, project=Path.cwd(), named=named)
+    git = GitFolders(cwds=cwds, home=home, env=env, named=named)
+    elsewhere = [name for name, server in servers.items() if server.url and is_elsewhere(server.url)]
+    return Leads(own, git, elsewhere=elsewhere)
 
 
 async def _no_roots() -> list[JsonDict]:
@@ -175,6 +196,8 @@ async def probe_listings(
     loaded: LoadedConfig, only: str | None = None, *, timeout_s: float, level: logs.Level = "info"
 ) -> dict[str, tuple[ServerState, Listing | None]]:
     """Start servers side by side, list what they offer, stop them. Logs nothing but masked text.
+
+    What is not the program that guard.lock has accepted is not started (`ServerState.held`).
 
     Args:
         loaded: The configuration.
@@ -193,7 +216,8 @@ async def probe_listings(
     logs.configure(masker.text, level)
     servers = from_own_folder(resolve_servers(loaded, only), loaded)
     listings: dict[str, Listing] = {}
-    pool = Pool(servers, mask_text=masker.text, log=log_downstream, on_listing=listings.__setitem__)
+    gate = OnlyLooking(LockFile(loaded.folder / LOCK_NAME))
+    pool = Pool(servers, mask_text=masker.text, log=log_downstream, on_listing=listings.__setitem__, gate=gate)
     async with pool.running():
         pool.start("probe", _no_roots)
         await pool.settled(timeout_s)
@@ -215,13 +239,14 @@ async def probe_servers(loaded: LoadedConfig, *, timeout_s: float) -> list[JsonD
     """How every server is doing, for `check --connect`.
 
     Returns:
-        One dict a server: server, status (ready, starting, failed), reason, protocol, tools.
+        One dict a server: server, status (ready, starting, failed, quarantined), reason, hint, protocol, tools.
     """
     return [
         {
             "server": name,
-            "status": state.status,
+            "status": "quarantined" if state.held else state.status,
             "reason": state.reason,
+            "hint": state.held,
             "protocol": state.protocol,
             "tools": state.tools,
         }

@@ -25,7 +25,6 @@ from mcp_guard.errors import (
 )
 from mcp_guard.model import (
     Answer,
-    AskClient,
     Call,
     Decision,
     Effect,
@@ -53,6 +52,7 @@ from mcp_guard.ports import (
     ProgressSink,
     Vault,
 )
+from mcp_guard.question import AskClient
 
 _NO_LONGER_FITS = (
     "[mcp-guard] the call ran. Its structured result no longer fits the tool's output schema after masking and is "
@@ -113,7 +113,8 @@ class Pipeline:
             decision = self._policy.decide(call, views)  # (2)
             call = await self._same_call(call, views, decision, front)
         async with self._refusals_recorded(call):
-            await self._audit.append(records.intent(call, views, decision, self._label))  # (3)
+            with anyio.CancelScope(shield=True):  # what follows notices that the client left, and records the end
+                await self._audit.append(records.intent(call, views, decision, self._label))  # (3)
             step = await self._permit(call, views, decision, front)  # (4)
         if isinstance(step, Permit):
             return await self._carry_out(call, views, step, progress=self._progress_to(front))  # (5) (6) (7)
@@ -148,16 +149,13 @@ class Pipeline:
         if decision.effect is Effect.ALLOW:
             if decision.risk.rank >= Risk.HIGH.rank:
                 # An approved call is looked at again by the desk's recheck.
-                await self._confirm(call)
+                async with self._leaving_recorded(records.not_sent(call)):
+                    await self._confirm(call)
             return self._policy.permit(call, decision)
         if decision.effect is not Effect.REQUIRE_APPROVAL:
             raise PolicyDeniedError(f"rule {decision.rule} denies this call: {'; '.join(decision.reasons)}")
-        try:
+        async with self._leaving_recorded(records.left(call, "client_gone")):
             step = await self._approvals.settle(call, views, decision, front)
-        except anyio.get_cancelled_exc_class():
-            with anyio.CancelScope(shield=True):
-                await self._audit.append(records.left(call, "client_gone"))
-            raise
         if isinstance(step, Suspended):
             await self._audit.append(records.left(call, "suspended", approval=step.approval_id))
         elif isinstance(step, Answer):
@@ -231,20 +229,28 @@ class Pipeline:
     async def _faults_recorded(self, call: Call) -> AsyncIterator[None]:
         """Steps 5 to 7: an outcome is recorded also when there is no result to give."""
         self._carrying += 1
+        withheld = "the guard failed while the call ran; its result is withheld"
         try:
-            async with self._end_recorded(
-                call, records.no_result, "the guard failed while the call ran; its result is withheld"
+            # Cancelled before a byte was written: afterwards the pool answers, or says that the outcome is unknown.
+            async with (
+                self._leaving_recorded(records.not_sent(call)),
+                self._end_recorded(call, records.no_result, withheld),
             ):
                 yield
-        except anyio.get_cancelled_exc_class():
-            # Cancelled before a byte was written: afterwards the pool answers, or says that the outcome is unknown.
-            with anyio.CancelScope(shield=True):
-                await self._audit.append(records.not_sent(call))
-            raise
         finally:
             self._carrying -= 1
             self._settled.set()
             self._settled = anyio.Event()
+
+    @asynccontextmanager
+    async def _leaving_recorded(self, record: Record) -> AsyncIterator[None]:
+        """What is on record of a call whose client left meanwhile."""
+        try:
+            yield
+        except anyio.get_cancelled_exc_class():
+            with anyio.CancelScope(shield=True):
+                await self._audit.append(record)
+            raise
 
     @asynccontextmanager
     async def _end_recorded(

@@ -9,15 +9,12 @@ from pydantic import JsonValue
 
 from mcp_guard.model import (
     Answer,
-    AskClient,
     Call,
     Decision,
     JsonDict,
     Masked,
     MaskedText,
     MaskNote,
-    Prompt,
-    PromptAnswer,
     RawArguments,
     RawResult,
     Receipt,
@@ -28,6 +25,7 @@ from mcp_guard.model import (
     Views,
 )
 from mcp_guard.permit import Permit
+from mcp_guard.question import AskClient, Prompt, PromptAnswer
 
 
 class Front(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
 import warnings
@@ -10,8 +11,15 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
 
 from tests.fakes import CountingIds, FakeClock
+
+# How busy the machine is does not matter; in CI the same examples come each time.
+settings.register_profile(
+    "guard", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize="CI" in os.environ
+)
+settings.load_profile("guard")
 
 
 @pytest.fixture

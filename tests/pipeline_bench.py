@@ -14,7 +14,6 @@ from mcp_guard.errors import (
 )
 from mcp_guard.model import (
     Answer,
-    AskClient,
     Call,
     CallContext,
     CallKind,
@@ -26,8 +25,6 @@ from mcp_guard.model import (
     MaskedText,
     MaskNote,
     Principal,
-    Prompt,
-    PromptAnswer,
     RawArguments,
     RawResult,
     Receipt,
@@ -41,6 +38,7 @@ from mcp_guard.model import (
 from mcp_guard.permit import Permit, issue_permit
 from mcp_guard.pipeline import Pipeline
 from mcp_guard.ports import Front, ProgressSink
+from mcp_guard.question import AskClient, Prompt, PromptAnswer
 
 SECRET = "hunter2-canary"
 ALICE = Principal("os", "alice")

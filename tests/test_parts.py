@@ -14,7 +14,7 @@ from mcp_guard.config.load import LoadedConfig
 from mcp_guard.config.schema import Rule
 from mcp_guard.errors import ConfigError
 from mcp_guard.manifest.find import Shelf
-from mcp_guard.model import JsonDict
+from mcp_guard.model import UNREVIEWED, JsonDict
 from mcp_guard.parts import (
     build_policy,
     environment_of,
@@ -23,6 +23,7 @@ from mcp_guard.parts import (
     probe_servers,
     resolve_servers,
 )
+from mcp_guard.policy.explain import explain_call
 
 CANARY = "hunter2-canary-value"
 PICKY = """
@@ -142,13 +143,44 @@ def test_the_environment_of_a_server_is_its_own_or_the_configurations(tmp_path: 
 
 def test_the_policy_protects_the_guards_own_files(tmp_path: Path) -> None:
     """decisions.md D32, the built-in rule."""
-    from mcp_guard.policy.explain import explain_call
-
     found = loaded(tmp_path, fs={"command": "x"})
-    policy, facts_of = build_policy(found, stdio=True)
+    policy, facts_of, _ = build_policy(found, stdio=True)
     args = {"path": str(found.data_dir / "keys" / "decision.1.key")}
     explanation = explain_call(policy, server="fs", tool="read", args=args, facts=facts_of("fs", "read", {}, None))  # type: ignore[arg-type]
     assert explanation.data["rule"] == "builtin:own-files"
+
+
+def test_relative_paths_are_judged_from_the_folders_a_server_is_started_for_and_the_roots(tmp_path: Path) -> None:
+    """docs/limits.md, "The guard's own files": server-filesystem reads them against its arguments or the roots."""
+    for name in ("named", "variable", "root", "data"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "link").symlink_to(tmp_path / "data")
+    found = loaded(
+        tmp_path,
+        fs={"command": "x", "args": [f"--dir={tmp_path}/named"], "env": {"DIR": str(tmp_path / "variable")}},
+        other={"command": "x"},
+    )
+    policy, _, roots = build_policy(found, stdio=True)
+
+    def rule(server: str, path: str) -> object:
+        return explain_call(policy, server=server, tool="t", args={"path": path}, facts=UNREVIEWED).data["rule"]
+
+    assert rule("fs", "link/keys") == "builtin:own-files"
+    assert rule("other", "link/keys") == "default:high"
+    roots.note([(tmp_path / "root").as_uri()])
+    assert rule("other", "link/keys") == "builtin:own-files"
+
+
+def test_arguments_of_a_server_on_another_machine_name_nothing_on_this_one(tmp_path: Path) -> None:
+    """docs/limits.md, "The guard's own files": no alarm for a path that it reads on its own disk."""
+    found = loaded(tmp_path, far={"url": "https://db.example/mcp"}, near={"url": "http://127.0.0.1:8000/mcp"})
+    policy, _, _ = build_policy(found, stdio=True)
+    rules = [
+        explain_call(policy, server=name, tool="t", args={"path": str(path)}, facts=UNREVIEWED).data["rule"]
+        for name in ("far", "near")
+        for path in (found.path, found.path.parent)
+    ]
+    assert rules == ["default:high", "default:high", "builtin:own-files", "builtin:above-own-files"]
 
 
 async def test_probing_tells_of_each_server_how_it_is_doing(tmp_path: Path) -> None:
@@ -179,14 +211,12 @@ async def test_probing_sees_the_tools_that_a_server_offers_only_where_there_are_
 @pytest.mark.parametrize("effect", ["allow", "require_approval", "deny"])
 def test_the_policy_asks_for_a_path_into_a_folder_of_git(effect: str, tmp_path: Path) -> None:
     """docs/limits.md, "Git's own files", with the manifests that the guard brings."""
-    from mcp_guard.policy.explain import explain_call
-
     found = loaded(tmp_path, fs={"command": "x"})
     reviewed = Shelf().shipped()["filesystem"].facts("edit_file")
     assert reviewed is not None
     rule = {"id": "r", "match": {}, "effect": effect, "reason": "a test"}
     config = found.config.model_copy(update={"rules": [Rule.model_validate(rule)]})
-    policy, _ = build_policy(replace(found, config=config), stdio=True)
+    policy, _, _ = build_policy(replace(found, config=config), stdio=True)
     args: JsonDict = {"path": str(tmp_path / "repo" / ".git" / "config"), "edits": []}
     explanation = explain_call(policy, server="fs", tool="edit_file", args=args, facts=reviewed)
     denied = effect == "deny"

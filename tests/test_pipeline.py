@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from mcp_guard.errors import (
@@ -23,11 +25,35 @@ from mcp_guard.errors import (
 )
 from mcp_guard.model import (
     Answer,
+    Call,
     Effect,
     RawResult,
+    Receipt,
+    Record,
 )
 from mcp_guard.permit import issue_permit
 from tests.pipeline_bench import SECRET, SUSPENDED, Bench, a_call, a_run
+
+
+class Leaving(Bench):
+    """A client that leaves while a step is at work."""
+
+    def __init__(self, place: str) -> None:
+        super().__init__()
+        self.place = place
+        self.leaves: Callable[[], None] = lambda: None
+
+    async def confirm(self, _call: Call) -> None:
+        await self._leave("confirm")
+
+    async def append(self, record: Record) -> Receipt:
+        await self._leave(record.type)
+        return await super().append(record)
+
+    async def _leave(self, place: str) -> None:
+        if place == self.place:
+            self.leaves()
+        await anyio.lowlevel.checkpoint()
 
 
 async def test_an_allowed_call_walks_the_line_in_its_order() -> None:
@@ -255,6 +281,25 @@ async def test_a_call_cancelled_before_it_was_sent_has_an_end_on_record() -> Non
         group.cancel_scope.cancel()
     assert (bench.records[-1].type, bench.records[-1].outcome) == ("call.refused", "cancelled")
     await pipeline.drained()
+
+
+async def test_a_call_whose_client_leaves_before_it_is_sent_has_an_end_on_record_wherever_it_stood() -> None:
+    """security.md F7: received, recorded, confirmed; nothing is forwarded, and one end for each intent."""
+    for place in ("call.intent", "confirm"):
+        bench = Leaving(place)
+        async with anyio.create_task_group() as group:
+            bench.leaves = group.cancel_scope.cancel
+            group.start_soon(bench.pipeline().handle, a_call(), bench)
+        assert bench.forwarded == []
+        assert [(r.type, r.outcome) for r in bench.records] == [("call.intent", "allow"), ("call.refused", "cancelled")]
+
+
+async def test_a_refusal_that_cannot_be_recorded_is_a_refusal_all_the_same() -> None:
+    """security.md F10: the client hears of the log, and nothing is forwarded."""
+    bench = Bench(fail={"confirm": QuarantinedError("changed"), "call.refused": AuditUnavailableError("disk full")})
+    with pytest.raises(AuditUnavailableError):
+        await bench.pipeline().handle(a_call(), bench)
+    assert bench.forwarded == []
 
 
 async def test_draining_waits_for_the_calls_that_are_on_their_way() -> None:

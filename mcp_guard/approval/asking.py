@@ -10,8 +10,9 @@ from mcp_guard.approval.eligibility import Channels, Mode, may_prompt
 from mcp_guard.approval.prompt import build_prompt, clip
 from mcp_guard.approval.rows import Request
 from mcp_guard.canon import fingerprint
-from mcp_guard.model import ClientInfo, MaskedText, Prompt
+from mcp_guard.model import ClientInfo, MaskedText
 from mcp_guard.ports import Front
+from mcp_guard.question import Prompt
 
 _NAME = 40
 

@@ -10,6 +10,7 @@ import hmac
 from typing import Any, Literal
 
 import aiosqlite
+import anyio
 
 from mcp_guard.approval.store import ApprovalStore
 from mcp_guard.approval.transaction import fetch
@@ -64,15 +65,16 @@ class ConsoleLog:
         self._keys = keys
 
     async def flush(self) -> None:
-        """Append and forget. Two guards may append the same `event`.
+        """Append and forget. The caller sees to it that no other guard does it at the same time.
 
         Raises:
             AuditUnavailableError, StoreUnavailableError: it stays to be appended.
         """
         for row in await self._store.console_events():
-            await self._audit.append(self._record(row))
-            async with self._store.write() as transaction:
-                await transaction.forget_console_event(row["seq"])
+            with anyio.CancelScope(shield=True):  # a guard that ends between the two would leave it to be told twice
+                await self._audit.append(self._record(row))
+                async with self._store.write() as transaction:
+                    await transaction.forget_console_event(row["seq"])
 
     def _record(self, row: dict[str, Any]) -> Record:
         macs = (_mac(key, row) for key in self._keys.ring(_KEY))

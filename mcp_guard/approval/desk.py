@@ -6,6 +6,7 @@ approved call runs in the desk's own task: clients time out and cancel their han
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -17,7 +18,7 @@ from anyio import to_thread
 from mcp_guard.approval import outcome, statement
 from mcp_guard.approval.asking import Asking, Question
 from mcp_guard.approval.clients import Clients
-from mcp_guard.approval.eligibility import Channels, Mode, demanded, require_reachable
+from mcp_guard.approval.eligibility import Channels, Mode, require_reachable
 from mcp_guard.approval.execution import Execution, Recheck
 from mcp_guard.approval.grants import Fitting
 from mcp_guard.approval.holders import Holders
@@ -39,12 +40,12 @@ from mcp_guard.errors import (
     GuardError,
     OverloadedError,
     RefusalError,
+    StoreUnavailableError,
     UnknownApprovalError,
 )
 from mcp_guard.keystore import KeyStore
 from mcp_guard.model import (
     Answer,
-    AskClient,
     Call,
     Decision,
     MaskedText,
@@ -53,12 +54,15 @@ from mcp_guard.model import (
     Views,
 )
 from mcp_guard.ports import AuditTrail, Executor, Front
+from mcp_guard.question import AskClient
 
 _log = structlog.get_logger(__name__)
 
 _NS = 1_000_000_000
 _WITHDRAWN_S = 5.0
 """By then the form of a call that is held no longer is gone, also where its guard died."""
+_MAX_OPEN_BYTES = 32 * 1024 * 1024
+"""Arguments of all open requests of one requester, as they are kept."""
 _DENIED_FOR_NS = 600 * _NS
 """An identical call is refused for this long after a denial (S16)."""
 
@@ -156,8 +160,10 @@ class ApprovalDesk:
         """Return once a request waits for people, of whatever process of this data folder."""
         while True:
             signal = self._wake.signal
-            if await self._store.requests((State.PENDING,), limit=1):
-                return
+            # A store that cannot be read now is read again at the next signal; only the page waits for this.
+            with contextlib.suppress(StoreUnavailableError):
+                if await self._store.requests((State.PENDING,), limit=1):
+                    return
             await signal.wait()
 
     async def live_call_ids(self) -> frozenset[str]:
@@ -195,6 +201,9 @@ class ApprovalDesk:
             if question.prompt is not None and front.era == "modern":
                 await self._clients.asked(call.principal.client, question.channel)
                 return AskClient(question.prompt)
+        again = await self._waiting.once_more(request, call.principal, front, question)
+        if again is not None:
+            return AskClient(again)
         return await self._waiting.attend(request, call.principal, front, question)
 
     async def _once(self, request: Request, question: Question, front: Front) -> Question:
@@ -291,12 +300,12 @@ class ApprovalDesk:
         fitting: tuple[Fitting, ...],
     ) -> Request | GuardError:
         """T1, and at once T2 where a grant covers the call."""
-        owner, need = stored.call.principal.key, demanded(stored.decision, stored.mode)
+        owner = stored.call.principal.key
         stored = replace(stored, created_ns=transaction.now_ns)
         lives = [await transaction.grant_lives(grant.id, uses_below=grant.max_uses) for grant in fitting]
         try:
             if not any(lives):
-                require_reachable(stored.mode, need, channels)
+                require_reachable(stored.mode, stored.decision, channels)
             request = new_request(stored, key, keys=self._keys, ids=self._ids, holder=self._holders.id, mask=self._mask)
         except RefusalError as error:
             return error
@@ -304,6 +313,11 @@ class ApprovalDesk:
             return OverloadedError(
                 f"{self._settings.max_open} approval requests of this requester are open already",
                 hint="decide or wait for the open ones: `mcp-guard approvals ls`",
+            )
+        if await transaction.open_bytes(owner) + len(request.payload) > _MAX_OPEN_BYTES:
+            return OverloadedError(
+                f"the open approval requests of this requester hold {_MAX_OPEN_BYTES >> 20} MiB of arguments already",
+                hint="decide or wait for the open ones (`mcp-guard approvals ls`), or pass less in one call",
             )
         await transaction.insert(request, {})
         return await self._grants.use_in(transaction, request, fitting) or request

@@ -47,7 +47,7 @@ def demanded(decision: Decision, mode: Mode) -> Assurance:
     return floor
 
 
-def require_reachable(mode: Mode, need: Assurance, channels: Channels) -> None:
+def require_reachable(mode: Mode, decision: Decision, channels: Channels) -> None:
     """Refuse at once what nobody could approve.
 
     In personal mode the local command line (A1) is always there; a form is one more way to the same person.
@@ -55,11 +55,17 @@ def require_reachable(mode: Mode, need: Assurance, channels: Channels) -> None:
     Raises:
         NoEligibleReviewerError: no channel reaches the assurance.
     """
-    best = Assurance.A1 if mode == "personal" else Assurance.A0
+    need, best = demanded(decision, mode), Assurance.A1 if mode == "personal" else Assurance.A0
     if channels.reviewers:
         best = Assurance.A2
+    if need > Assurance.A2:
+        raise NoEligibleReviewerError(
+            f"rule {decision.rule} demands a decision of assurance {need.name}, which no channel gives",
+            hint="do not retry; the owner of guard.yaml can lower min_assurance of this rule to A2",
+        )
     if need > best:
-        raise NoEligibleReviewerError(f"this call needs a decision of assurance {need.name}; no channel reaches it")
+        what = "a call of critical risk" if decision.risk is Risk.CRITICAL else "this call"
+        raise NoEligibleReviewerError(f"{what} needs a reviewer with a token, and nobody is one yet")
 
 
 def may_prompt(mode: Mode, need: Assurance, channels: Channels) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable
 
+import anyio
 import structlog
 
 from mcp_guard.approval.grantrows import Given, GrantRow, revocation_of
@@ -32,16 +33,17 @@ class GrantLog:
         self._mask = mask
 
     async def flush(self) -> None:
-        """Append what was given and revoked and is not in the log yet. Several guards may append it twice.
+        """Append what was given and revoked and is not in the log yet.
 
         Raises:
             AuditUnavailableError, StoreUnavailableError: it stays to be appended.
         """
         for row in reversed(await self._store.grants(unrecorded=True)):
-            for record in self._records(row):
-                await self._audit.append(record)
-            async with self._store.write() as transaction:
-                await transaction.mark_grant_recorded(row)
+            with anyio.CancelScope(shield=True):  # a guard that ends between the two would leave it to be told twice
+                for record in self._records(row):
+                    await self._audit.append(record)
+                async with self._store.write() as transaction:
+                    await transaction.mark_grant_recorded(row)
 
     def _records(self, row: GrantRow) -> list[Record]:
         """What is to be said of this row; whatever is wrong with it, that is a record too and stops no other."""

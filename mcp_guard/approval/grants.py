@@ -27,7 +27,7 @@ from mcp_guard.approval.store import ApprovalStore
 from mcp_guard.approval.transaction import Transaction
 from mcp_guard.approval.used import Used
 from mcp_guard.clock import Ids
-from mcp_guard.errors import GuardError, UnknownApprovalError, UsageError
+from mcp_guard.errors import GuardError, StoreUnavailableError, UnknownApprovalError, UsageError
 from mcp_guard.keystore import KeyStore
 from mcp_guard.model import Assurance, GrantOffer, JsonDict, MaskedText
 
@@ -191,6 +191,7 @@ class Grants:
 
         Raises:
             UnknownApprovalError: no such grant.
+            StoreUnavailableError: it is revoked in the database alone, where somebody could set the row back.
         """
         row = await self._store.grant(grant_id)
         if row is None:
@@ -203,6 +204,11 @@ class Grants:
             if current is not None and current.revoked_ns is None:
                 current = revoked(self._keys, current, self.given(current), reviewer, transaction.now_ns)
                 await transaction.revoke_grant(current)
+        if not await to_thread.run_sync(self._used.holds, _revoked(grant_id)):
+            raise StoreUnavailableError(
+                "the grant is revoked, but this could not be noted beside the database",
+                hint="see that the folder `used` in the data folder is writable, then revoke it once more",
+            )
         return self._listed(current or row)
 
     # -- using -------------------------------------------------------------------------------------------------

@@ -48,13 +48,16 @@ class Holders:
         """Whether that process lives. One that cannot be told apart from a living one counts as alive."""
         if holder == self.id:
             return self._lock.held
-        path = self._path(holder)
-        if not _ID.fullmatch(holder) or not path.exists():
+        if not _ID.fullmatch(holder):
             return False
+        path = self._path(holder)
         lock = FileLock(path)
         try:
+            path.lstat()
             if not lock.try_acquire():
                 return True
+        except FileNotFoundError:
+            return False
         except OSError:
             return True
         lock.release()

@@ -34,6 +34,10 @@ _COLUMNS = ", ".join(
         *(f"CASE WHEN json_valid(view) THEN {_bounded(field)} END AS {name}" for name, field in _SHOWN.items()),
     ]
 )
+_DECIDED = """coalesce((SELECT max(at_ns) FROM event WHERE event.approval = approval.id
+    AND transition IN ('T2', 'T4', 'T5', 'T9')), ended_ns, created_ns)"""
+"""By a grant, by a person, or withdrawn."""
+_ORDER = {"waiting": "created_ns", "closed": _DECIDED}
 _ALIKE = """ AND (owner, server, tool, rule) = (SELECT owner, server, tool, rule FROM approval WHERE id = :like)"""
 
 
@@ -50,6 +54,8 @@ class Summary:
     created_ns: int
     expires_ns: int
     ended_ns: int | None
+    settled_ns: int
+    """When it was decided, or ended without a decision; while it waits, when it was asked."""
     decided_by: str
     reason: str
     resource: str | None
@@ -84,9 +90,16 @@ class Inbox:
     async def page(
         self, box: Box, now_ns: int, number: int, *, like: str | None = None, size: int = PAGE
     ) -> list[Summary]:
-        """Page `number` (from 1), newest first. `like`: as `count`."""
-        sql = f"""SELECT {_COLUMNS} FROM approval WHERE {_where(box, like)}
-            ORDER BY created_ns DESC, rowid DESC LIMIT :size OFFSET :skip"""  # noqa: S608 - constant text
+        """Page `number` (from 1), newest first: waiting ones by when they were asked, closed ones by the decision.
+
+        `like`: as `count`.
+        """
+        # The views of the rows are read of one page alone.
+        order = _ORDER[box]
+        sql = f"""SELECT {_COLUMNS}, {order} AS settled_ns FROM approval WHERE rowid IN (
+                SELECT rowid FROM approval WHERE {_where(box, like)}
+                ORDER BY {order} DESC, rowid DESC LIMIT :size OFFSET :skip)
+            ORDER BY settled_ns DESC, rowid DESC"""  # noqa: S608 - constant text
         async with self._db.read() as db:
             rows = await fetch(db, sql, {**_values(now_ns, like), "size": size, "skip": (number - 1) * size})
         return [Summary(**{**row, **{name: _text(row[name]) for name in _SHOWN}}) for row in rows]

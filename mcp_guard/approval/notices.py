@@ -1,4 +1,4 @@
-"""When people are told that calls wait, and how often: once for each request, and never more than needed."""
+"""When people are told that calls wait, or that a tool is held back, and how often: never more than needed."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import structlog
 from mcp_guard.approval.machine import State
 from mcp_guard.approval.store import ApprovalStore
 from mcp_guard.errors import GuardError
+from mcp_guard.model import Record
 
 Tell: TypeAlias = Callable[[int], Awaitable[None]]
 """Tells people how many calls wait. May take its time; a failure is its own business."""
@@ -21,7 +22,42 @@ PATIENCE_S = 10.0
 _QUIET_S = 15.0
 """At least this long between two notices."""
 
+_HELD_QUIET_S = 600.0
+"""At least this long between two notices about changes: a server that changes all day is no news."""
+_HELD = frozenset({"server.pinned", "server.quarantined"})
+
 _log = structlog.get_logger(__name__)
+
+
+class HeldBack:
+    """Tells people that something changed and is in quarantine: else only the agent would hear of it."""
+
+    def __init__(self, tell: Callable[[], Awaitable[None]], *, quiet_s: float = _HELD_QUIET_S) -> None:
+        self._tell = tell
+        self._quiet_s = quiet_s
+        self._ring = anyio.Event()
+
+    def noticing(self, append: Callable[[Record], Awaitable[object]]) -> Callable[[Record], Awaitable[object]]:
+        """`append`, and a notice where the record says that something is held back."""
+
+        async def noted(record: Record) -> object:
+            done = await append(record)
+            if record.type in _HELD and record.outcome == "quarantined":
+                self._ring.set()
+            return done
+
+        return noted
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        while True:
+            await self._ring.wait()
+            self._ring = anyio.Event()
+            try:
+                await self._tell()
+            except Exception as error:  # noqa: BLE001 - the boundary: a notice that fails stops nothing
+                _log.warning("notice_failed", error=type(error).__name__)
+            await anyio.sleep(self._quiet_s)
 
 
 class Notices:

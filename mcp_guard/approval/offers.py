@@ -63,7 +63,28 @@ def why_asked(stored: Stored) -> list[JsonValue]:
         why.append(_sentence(f"The manifest says: {target.facts.why}"))
     if stored.views.secrets:
         why.append(f"Secrets in the arguments: {', '.join(stored.views.secrets)}.")
-    return [*why, _what_stops(stored)]
+    return [*why, *_why_no_folder(stored), _what_stops(stored)]
+
+
+def _why_no_folder(stored: Stored) -> list[str]:
+    """Why the grant of a folder that the policy has in mind is not offered for this call."""
+    offered = offers_of(stored)
+    arguments, shown = stored.views.for_downstream.value, stored.views.for_reviewer.value
+    for offer in stored.decision.terms.grants:
+        for pointer in [] if offer in offered else _folders_of(offer):
+            if stored.views.secrets:
+                return ["No grant of a folder: secrets stand in the arguments."]
+            if pointer in stored.linked:
+                return ["No grant of this folder: it is reached through a link."]
+            if not folders_at(arguments, pointer):
+                return ["No grant of this folder: the path is not absolute, or the folder is too wide or hidden."]
+            if at(arguments, pointer) != at(shown, pointer):
+                return ["No grant of this folder: a part of its path is masked."]
+    return []
+
+
+def _folders_of(offer: GrantOffer) -> list[str]:
+    return [pointer for pointer, bound in (offer.keep or {}).items() if bound == "folder"]
 
 
 def _sentence(text: str) -> str:

@@ -31,6 +31,7 @@ from mcp_guard.errors import StoreUnavailableError
 from mcp_guard.keystore import KeyStore
 from mcp_guard.model import JsonDict, MaskedJson, MaskedText, Record
 from mcp_guard.ports import AuditTrail
+from mcp_guard.system import FileLock
 
 _TYPES = {
     "T1": "approval.requested",
@@ -54,6 +55,12 @@ _SAID: dict[tuple[str, str], Said] = {
 }
 _BY_PERSONS = frozenset(transition for transition, _ in _SAID)
 _BY_ITSELF = frozenset({"guard", "clock", "recovery"})
+_LOCK = "shared-events.lock"
+"""Of the guard that appends what belongs to no request."""
+_GRANTS_LOCK = "shared-grants.lock"
+"""Of the guard that appends what was granted."""
+_PATIENCE_S = 2.0
+_POLL_S = 0.01
 _REASONS = frozenset(why.value for why in Void)
 
 
@@ -90,7 +97,7 @@ class Outbox:
                 events stay, those of others were appended. An event may be appended twice, with the same `event`.
         """
         async with self._one_at_a_time:
-            await self._grants.flush()  # that a grant was given stands before its first use
+            await self._flush_grants()  # that a grant was given stands before its first use
             sent: list[int] = []
             unreadable: StoreUnavailableError | None = None
             try:
@@ -113,13 +120,52 @@ class Outbox:
     async def flush_reviewers(self) -> None:
         """Append the registrations, and what happened at the page, that are not in the log yet.
 
+        No request has these, so one guard does it for all, and whoever holds the lock is that one. The system gives the
+        lock back when its holder dies, and a row counts as told only once it is in the log: so nothing is lost, and
+        twice comes only what a guard appended that was killed before it could say so.
+
         Raises:
             AuditUnavailableError, StoreUnavailableError: as `flush`.
         """
+        if not (await self._store.reviewers(unrecorded=True) or await self._store.console_events()):
+            return
+        lock = self._turn(_LOCK)
+        if lock is None:
+            return  # another guard tells it; what comes later is seen in the next round
+        try:
+            await self._flush_shared()
+        finally:
+            lock.release()
+
+    async def _flush_grants(self) -> None:
+        """As `flush_reviewers`, but a use may wait for it: a guard that keeps the lock too long is not waited for."""
+        patience = anyio.current_time() + _PATIENCE_S
+        while await self._store.grants(unrecorded=True):
+            lock = self._turn(_GRANTS_LOCK)
+            if lock is None and anyio.current_time() < patience:
+                await anyio.sleep(_POLL_S)
+                continue
+            try:
+                await self._grants.flush()
+            finally:
+                if lock is not None:
+                    lock.release()
+            return
+
+    def _turn(self, name: str) -> FileLock | None:
+        """The lock of this name in the data folder, taken; None where another guard has it."""
+        lock = FileLock(self._store.folder / name)
+        try:
+            return lock if lock.try_acquire() else None
+        except OSError as error:
+            raise StoreUnavailableError(f"the file {name} cannot be locked: {error.strerror}") from error
+
+    async def _flush_shared(self) -> None:
         for row in await self._store.reviewers(unrecorded=True):
-            await self._audit.append(self._registered(row))
-            async with self._store.write() as transaction:
-                await transaction.mark_recorded(row.name)
+            with anyio.CancelScope(shield=True):  # a guard that ends between the two would leave it to be told twice
+                await self._audit.append(self._registered(row))
+                async with self._store.write() as transaction:
+                    await transaction.mark_recorded(row.name)
         await self._console.flush()
 
     def _registered(self, row: ReviewerRow) -> Record:

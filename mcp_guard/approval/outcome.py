@@ -77,6 +77,11 @@ def conclude(keys: KeyStore, request: Request) -> Answer | Suspended:
         return replace(outcome, approval_id=request.row.id)
     if state is State.FAILED:
         raise DownstreamUnavailableError(f"the approved call {request.row.id} was not sent")
+    if request.forgotten:
+        raise OutcomeUnknownError(
+            f"the approved call {request.row.id} was sent long ago, and its result is not kept here any more",
+            hint=f"the record tells what became of it: `mcp-guard audit show {request.row.id}`",
+        )
     raise OutcomeUnknownError(f"the approved call {request.row.id} was sent, and its result is lost")
 
 

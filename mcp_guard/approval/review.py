@@ -17,7 +17,7 @@ from mcp_guard.approval.machine import Approve, Cancel, Conflict, Deny, Event, R
 from mcp_guard.approval.reviewers import Reviewers
 from mcp_guard.approval.rows import Request, SignedDecision, StoredEvent
 from mcp_guard.approval.sealed import intact, unseal
-from mcp_guard.approval.statement import Said, Statement, comment_mac, sign
+from mcp_guard.approval.statement import Said, Statement, comment_mac, sign, verify
 from mcp_guard.approval.store import ApprovalStore
 from mcp_guard.approval.transaction import Transaction
 from mcp_guard.canon import fingerprint
@@ -113,6 +113,26 @@ class ApprovalReview:
         others = await self._store.others_waiting(request)
         return Shown(request, fingerprint(request.row.action_digest), events, others)
 
+    def require_eligible(self, request: Request, reviewer: Reviewer) -> None:
+        """Tell who may not approve what is about to be shown, before any question is put. `decide` judges again.
+
+        Raises:
+            NotEligibleError: assurance too low, or the requester himself in team mode.
+            ConflictError: it is not what was asked for; what is shown of it may be anything.
+        """
+        stored = intact(self._keys, self._mask, request)
+        if isinstance(stored, Void):
+            raise _void(request, stored)
+        judge(stored.mode, request.row.owner, request.min_assurance, reviewer)
+
+    async def decision_of(self, request: Request) -> Statement | None:
+        """What a person said of it last, where this installation signed that."""
+        for signed in await self._store.decisions(request.row.id):
+            found = verify(self._keys, signed.statement, signed.signature)
+            if found is not None and found.approval == request.row.id:
+                return found
+        return None
+
     async def list_grants(self, *, active_only: bool = True) -> list[Grant]:
         """Grants, newest first: those that still let calls through, or all."""
         return await self.grants.list(active_only=active_only)
@@ -206,7 +226,7 @@ class ApprovalReview:
         stored = intact(self._keys, self._mask, request)
         if isinstance(stored, Void):
             await transaction.void(request, stored)
-            return ConflictError(f"the request {request.row.id} is void: {stored}", hint="nothing runs for it")
+            return _void(request, stored)
         separation: Separation = "none"
         if verdict == "approve":
             try:
@@ -292,6 +312,10 @@ def _raised(outcome: Request | Conflict | GuardError) -> Request:
         raise ApprovalExpiredError(f"the request {row.id} has expired")
     by = f" by {row.decided_by}" if row.decided_by else ""
     raise AlreadyDecidedError(f"the request {row.id} is {row.state.value} already{by}")
+
+
+def _void(request: Request, why: Void) -> ConflictError:
+    return ConflictError(f"the request {request.row.id} is void: {why}", hint="nothing runs for it")
 
 
 def _unknown() -> UnknownApprovalError:

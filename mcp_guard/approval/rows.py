@@ -8,9 +8,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from mcp_guard.approval.machine import Row, State
+from mcp_guard.approval.machine import LIVE, Row, State
 from mcp_guard.errors import StoreUnavailableError
 from mcp_guard.model import Assurance, JsonDict, Risk
+
+DETAILS_DAYS = 30
+"""So long after a request is over, what it was about is kept beside the record."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -35,6 +38,11 @@ class Request:
     result: bytes | None = None
     calls: int = 1
     """How many equal calls asked for it so far."""
+
+    @property
+    def forgotten(self) -> bool:
+        """Whether its details were deleted (docs/limits.md): it is over, and the record alone still has them."""
+        return not self.payload and self.row.state not in LIVE
 
     def __repr__(self) -> str:
         return f"Request({self.row.id}, {self.row.state})"

@@ -31,6 +31,8 @@ _IDLE_AFTER_S = 30.0
 _ROUND_S = 0.5
 """Expiry is noticed within this time also when nobody touches the store."""
 _RECOVER_EVERY_S = 2.0
+_FORGET_EVERY_S = 300.0
+"""Requests that are long over are looked for this often, and at the start."""
 
 
 class Runner:
@@ -63,12 +65,15 @@ class Runner:
         task_status.started()
         async with anyio.create_task_group() as group:
             group.start_soon(self._poll)
-            recovered = anyio.current_time()
+            recovered = forget_at = anyio.current_time()
             while True:
                 signal = self._wake.signal
                 start = partial(self._start_approved, group, executor)
                 steps: list[_Part] = [self._release, start, self._outbox.flush, self._sweep]
                 steps += [self._outbox.flush_reviewers, self._look]
+                if anyio.current_time() >= forget_at:
+                    steps.append(self._store.forget)
+                    forget_at = anyio.current_time() + _FORGET_EVERY_S
                 if anyio.current_time() - recovered > _RECOVER_EVERY_S:
                     steps.append(self.recover)
                     recovered = anyio.current_time()

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, get_args
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from pydantic import JsonValue, TypeAdapter, ValidationError
+from pydantic import Field, JsonValue, TypeAdapter
 
 from mcp_guard.approval.eligibility import Mode, Separation, demanded
 from mcp_guard.canon import digest, keyed_digest
 from mcp_guard.keystore import KeyStore
-from mcp_guard.model import Assurance, Call, Decision, JsonDict, RawArguments, Views
+from mcp_guard.model import Assurance, Call, Decision, JsonDict, MaskedJson, RawArguments, Views
 
 _KEY = "decision"
 _DOMAIN = b"mcp-guard/decision/v2\0"
@@ -53,20 +53,56 @@ class Stored:
         return f"Stored({self.call.call_id})"
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class _Packed:
+    """A stored call whose arguments stand beside it, each form of them once: they are nearly all of its size."""
+
+    forms: list[JsonValue]
+    which: list[Annotated[int, Field(ge=0, le=3)]]
+    """Index in `forms` of: as sent, for the downstream, for reviewers, for the log."""
+    stored: Stored
+
+
 _STORED = TypeAdapter(Stored)
+_PACKED = TypeAdapter(_Packed)
+_FORM: TypeAdapter[JsonValue] = TypeAdapter(JsonValue)
+_PACKED_BEGINS = b'{"forms":'
 
 
 def dump(stored: Stored) -> bytes:
     """Serialise; exact for integers of any size and for floats."""
-    return _STORED.dump_json(stored)
+    views = stored.views
+    values: list[JsonValue] = [stored.call.arguments.value, views.for_downstream.value]
+    # As written: in Python, 1, 1.0 and True are equal.
+    written = [_FORM.dump_json(value) for value in [*values, views.for_reviewer.value, views.for_log.value]]
+    forms = list(dict.fromkeys(written))
+    which = json.dumps([forms.index(one) for one in written]).encode()
+    rest = _STORED.dump_json(_with_arguments(stored, [{}, {}, {}, {}]))
+    return _PACKED_BEGINS + b"[" + b",".join(forms) + b'],"which":' + which + b',"stored":' + rest + b"}"
 
 
 def load(data: bytes) -> Stored | None:
-    """Read what `dump` made; None when it is not that."""
+    """Read what `dump` made, here or in an earlier version; None when it is not that."""
     try:
-        return _STORED.validate_json(data)
-    except ValidationError:
+        if not data.startswith(_PACKED_BEGINS):
+            return _STORED.validate_json(data)
+        packed = _PACKED.validate_json(data)
+        return _with_arguments(packed.stored, [packed.forms[index] for index in packed.which])
+    except (ValueError, IndexError):
         return None
+
+
+def _with_arguments(stored: Stored, forms: list[JsonValue]) -> Stored:
+    sent, downstream, reviewer, log = forms
+    if not isinstance(sent, dict) or not isinstance(downstream, dict):
+        raise ValueError  # noqa: TRY004 - as for everything else that `dump` does not write
+    views = replace(
+        stored.views,
+        for_downstream=RawArguments(downstream),
+        for_reviewer=MaskedJson(reviewer),
+        for_log=MaskedJson(log),
+    )
+    return replace(stored, call=replace(stored.call, arguments=RawArguments(sent)), views=views)
 
 
 def action_digest(stored: Stored, nonce: str) -> str:

@@ -10,13 +10,28 @@ from typing import Any
 
 from mcp_guard.approval.grantrows import GrantRow, grant_rows_of
 from mcp_guard.approval.machine import LIVE, State
-from mcp_guard.approval.rows import Request, ReviewerRow, SignedDecision, StoredEvent, event_of, intact_of, request_of
+from mcp_guard.approval.rows import (
+    DETAILS_DAYS,
+    Request,
+    ReviewerRow,
+    SignedDecision,
+    StoredEvent,
+    event_of,
+    intact_of,
+    request_of,
+)
 from mcp_guard.approval.transaction import Transaction, fetch
 from mcp_guard.clock import Clock
 from mcp_guard.storage.sqlite import Database
 
 DOMAIN = "mcp_guard.approval"
 """Package whose migrations the database needs."""
+_DAY_NS = 86_400 * 1_000_000_000
+_SETTLED_NS = 3_600 * 1_000_000_000
+"""As long as this an outcome waits to be fetched, however much others take."""
+_MAX_CLOSED = 256 * 1024 * 1024
+"""Bytes of details of requests that are over; beyond it those of the oldest go first."""
+_SOME = 50
 
 
 class ApprovalStore:
@@ -104,6 +119,17 @@ class ApprovalStore:
                  OR (state = 'approved' AND coalesce(use_by_ns, 0) <= ?1) LIMIT 1"""
         async with self._db.read() as db:
             return bool(await fetch(db, sql, (self.now_ns(),)))
+
+    async def forget(self) -> None:
+        """Delete the details of requests that are long over (docs/limits.md), a few in each transaction."""
+        while True:
+            async with self.write() as transaction:
+                now = transaction.now_ns
+                done = await transaction.forget(
+                    old_ns=now - DETAILS_DAYS * _DAY_NS, settled_ns=now - _SETTLED_NS, most=_MAX_CLOSED, some=_SOME
+                )
+            if done < _SOME:
+                return
 
     async def events(self, approval_id: str) -> list[StoredEvent]:
         """All transitions of a request, in order."""

@@ -46,6 +46,22 @@ UPDATE standing_grant SET uses = uses + 1
 WHERE id = :id AND uses < :max AND revoked_ns IS NULL AND expires_ns > :now
 """
 
+_FORGET = """
+UPDATE approval SET payload = x'', result = NULL, view = CASE WHEN json_valid(view) THEN json_object(
+    'requester', json_extract(view, '$.requester'), 'verified', json_extract(view, '$.verified'),
+    'client', json_extract(view, '$.client'), 'server', json_extract(view, '$.server'),
+    'tool', json_extract(view, '$.tool'), 'kind', json_extract(view, '$.kind'),
+    'environment', json_extract(view, '$.environment'), 'risk', json_extract(view, '$.risk'),
+    'rule', json_extract(view, '$.rule')) ELSE '{}' END
+WHERE id IN (
+    SELECT id FROM (
+        SELECT id, coalesce(ended_ns, created_ns) AS ended,
+            sum(length(payload) + coalesce(length(result), 0)) OVER (ORDER BY ended_ns DESC, rowid DESC) AS newer
+        FROM approval WHERE state NOT IN ('pending', 'approved', 'executing') AND length(payload) > 0)
+    WHERE (ended <= :old OR (ended <= :settled AND newer > :most))
+        AND id NOT IN (SELECT approval FROM outbox WHERE sent_ns IS NULL) LIMIT :some)
+"""
+
 _DUE = """
 SELECT * FROM approval
 WHERE (state = 'pending' AND expires_ns <= :now) OR (state = 'approved' AND coalesce(use_by_ns, 0) <= :now)
@@ -88,6 +104,25 @@ class Transaction:
         """How many live requests this owner has."""
         sql = "SELECT count(*) AS n FROM approval WHERE owner = ? AND state IN ('pending', 'approved', 'executing')"
         return int((await fetch(self._db, sql, (owner,)))[0]["n"])
+
+    async def open_bytes(self, owner: str) -> int:
+        """How much the live requests of this owner hold, as it is kept."""
+        sql = """SELECT coalesce(sum(length(payload)), 0) AS n FROM approval
+                 WHERE owner = ? AND state IN ('pending', 'approved', 'executing')"""
+        return int((await fetch(self._db, sql, (owner,)))[0]["n"])
+
+    async def forget(self, *, old_ns: int, settled_ns: int, most: int, some: int) -> int:
+        """Delete the details of requests that are over and whose events are in the record; how many it were.
+
+        Row, decisions, digests and events stay, and with them every proof that it ran once at most.
+
+        Args:
+            old_ns: Of those that ended by then, wall nanoseconds.
+            settled_ns: Of those that ended by then, where newer ones hold more than `most`.
+            most: Bytes that the details of all requests which are over may take.
+            some: At most so many at once.
+        """
+        return await self._change(_FORGET, {"old": old_ns, "settled": settled_ns, "most": most, "some": some})
 
     async def insert(self, request: Request, detail: JsonDict) -> None:
         """T1.

@@ -53,9 +53,11 @@ class Used:
 
     def sweep(self, now_ns: int) -> None:
         """Remove witnesses of approvals that ended long ago. One that cannot be read stays."""
-        if not self._folder.is_dir():
+        try:
+            witnesses = list(self._folder.iterdir())
+        except OSError:  # there are none yet; or `holds` says of all that they were used
             return
-        for path in self._folder.iterdir():
+        for path in witnesses:
             with contextlib.suppress(OSError, ValueError):
                 if int(path.read_bytes()) + _KEEP_NS < now_ns:
                     path.unlink()

@@ -6,14 +6,14 @@ Waiting changes nothing by itself: when the client gives up, the request stays a
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import anyio
 import structlog
 
 from mcp_guard.approval import outcome
 from mcp_guard.approval.asking import Question
-from mcp_guard.approval.channels.elicitation import fingerprint_typed
+from mcp_guard.approval.channels.elicitation import fingerprint_typed, mistyped
 from mcp_guard.approval.clients import Clients
 from mcp_guard.approval.eligibility import Reviewer
 from mcp_guard.approval.holders import Holders
@@ -26,14 +26,26 @@ from mcp_guard.approval.store import ApprovalStore
 from mcp_guard.approval.wake import Wake
 from mcp_guard.errors import ConflictError, GuardError, RefusalError, StoreUnavailableError
 from mcp_guard.keystore import KeyStore
-from mcp_guard.model import Answer, Assurance, MaskedText, Principal, Prompt, PromptAnswer, Suspended
+from mcp_guard.model import (
+    Answer,
+    Assurance,
+    MaskedText,
+    Principal,
+    Suspended,
+)
 from mcp_guard.ports import Front
+from mcp_guard.question import Prompt, PromptAnswer
 
 _log = structlog.get_logger(__name__)
 
 _PROGRESS_S = 5.0
 _OUTCOME_S = 15.0
 """At least this long a call waits for the outcome after it brought the approval itself."""
+_MAX_AGAIN = 3
+"""Times that the form comes back after a wrong fingerprint."""
+_MISTYPED = (
+    "Your user typed something else than the fingerprint into the form, so nothing was decided: tell them that too."
+)
 
 
 @dataclass(slots=True)
@@ -43,6 +55,7 @@ class _Asked:
     prompt: Prompt | None
     answered: bool = False
     dismissed: bool = False
+    mistyped: bool = False
 
 
 class Waiting:
@@ -74,9 +87,30 @@ class Waiting:
             ApprovalDeniedError, ApprovalExpiredError, FaultError, StoreUnavailableError: see `conclude`.
         """
         with self._wake.attach(request.row.id):
+            wrong = self._brought_wrong(request, front) is not None
             here = await self._answered(request, principal, front, question)
-            await self._hold(request, principal, front, question, here=here)
-        return await self.conclude(request)
+            wrong |= await self._hold(request, principal, front, question, here=here)
+        found = await self.conclude(request)
+        if wrong and isinstance(found, Suspended) and found.state == State.PENDING:
+            return replace(found, note=_MISTYPED)
+        return found
+
+    async def once_more(
+        self, request: Request, principal: Principal, front: Front, question: Question
+    ) -> Prompt | None:
+        """Modern era: the same question, where the answer brought a wrong fingerprint. Nothing was decided by it."""
+        answer = self._brought_wrong(request, front)
+        if answer is None or question.channel != "form" or answer.again >= _MAX_AGAIN:
+            return None
+        await self._clients.answered(principal.client, question.channel)
+        return build_prompt(request, again=answer.again + 1)
+
+    def _brought_wrong(self, request: Request, front: Front) -> PromptAnswer | None:
+        """The answer of a modern client, if it means to approve and has not the fingerprint."""
+        answer = front.resumed[1] if front.resumed and front.resumed[0] == request.row.id else None
+        if answer is None or request.row.state is not State.PENDING or not front.can_prompt:
+            return None
+        return answer if mistyped(build_prompt(request), answer) else None
 
     async def pick_up(self, request: Request, timeout_s: float) -> None:
         """Wait at most this long for the request to end; what runs on pick-up is carried out by this process."""
@@ -128,11 +162,11 @@ class Waiting:
 
     async def _hold(
         self, request: Request, principal: Principal, front: Front, question: Question, *, here: bool
-    ) -> None:
-        """Wait for the decision, then for the outcome, as long as allowed."""
+    ) -> bool:
+        """Wait for the decision, then for the outcome, as long as allowed. Whether a wrong fingerprint was typed."""
         deadline = anyio.current_time() + question.hold_s
+        asked = _Asked(question.prompt if front.era == "legacy" else None)
         if request.row.state is State.PENDING and not here:
-            asked = _Asked(question.prompt if front.era == "legacy" else None)
             opened_ns = self._clients.now_ns()
             try:
                 with anyio.CancelScope(deadline=deadline) as held:
@@ -150,6 +184,7 @@ class Waiting:
             await self._take_over(request)
             if (await self._current(request)).row.state is not State.PENDING:
                 await self._while(request.row.id, LIVE)
+        return asked.mistyped
 
     async def _until_decided(self, request: Request, principal: Principal, front: Front, asked: _Asked) -> bool:
         """Race the question against decisions from elsewhere; it is withdrawn when it is over."""
@@ -159,10 +194,7 @@ class Waiting:
         async def ask(prompt: Prompt) -> None:
             nonlocal here
             try:
-                answer = await front.ask(prompt)
-                asked.answered = answer is not None
-                asked.dismissed = answer is not None and answer.verdict == "dismissed"
-                here = answer is not None and await self._take(request, principal, prompt, answer)
+                here = await self._asked(request, principal, front, asked, prompt)
             except GuardError as error:
                 _log.warning("approval_prompt_failed", approval=request.row.id, error=error.code)
             except Exception as error:  # noqa: BLE001 - the boundary: a broken client has not answered
@@ -182,6 +214,20 @@ class Waiting:
         if asked.answered and asked.prompt is not None and asked.prompt.url:
             await front.over(asked.prompt)
         return here
+
+    async def _asked(self, request: Request, principal: Principal, front: Front, asked: _Asked, prompt: Prompt) -> bool:
+        """Put the question, and again after a wrong fingerprint. Whether the answer approved the request."""
+        while True:
+            answer = await front.ask(prompt)
+            asked.answered |= answer is not None
+            asked.dismissed = answer is not None and answer.verdict == "dismissed"
+            wrong = answer is not None and mistyped(prompt, answer)
+            asked.mistyped |= wrong
+            if answer is None or not wrong:
+                return answer is not None and await self._take(request, principal, prompt, answer)
+            if prompt.again >= _MAX_AGAIN:
+                return False
+            prompt = build_prompt(request, again=prompt.again + 1)
 
     async def _report(self, approval_id: str, front: Front) -> None:
         done = 0.0
@@ -220,7 +266,8 @@ class Waiting:
             StoreUnavailableError: the row was altered from outside.
         """
         request = await self._current(request)
-        if request.row.state in LIVE | OUTCOMES and isinstance(unseal(self._keys, request), Void):
+        held = request.row.state in LIVE | OUTCOMES and not request.forgotten
+        if held and isinstance(unseal(self._keys, request), Void):
             raise StoreUnavailableError(f"the stored request {request.row.id} was altered from outside")
         if request.row.state in OUTCOMES and not request.delivered:
             async with self._store.write() as transaction:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -17,13 +17,15 @@ from pydantic import JsonValue
 from mcp_guard import system
 from mcp_guard.approval.eligibility import Reviewer
 from mcp_guard.approval.grants import Grant
-from mcp_guard.approval.lookalikes import doubts
 from mcp_guard.approval.machine import State
-from mcp_guard.approval.prompt import argument_line, texts_of, visible, waiting_notes
-from mcp_guard.approval.review import ApprovalReview, Shown, Verdict
-from mcp_guard.approval.rows import Request, StoredEvent
+from mcp_guard.approval.prompt import visible
+from mcp_guard.approval.review import ApprovalReview, Shown
+from mcp_guard.approval.rows import Request
+from mcp_guard.approval.statement import Statement
 from mcp_guard.approval.store import DOMAIN, ApprovalStore
 from mcp_guard.canon import fingerprint
+from mcp_guard.cli.approvals_text import actor, card_of, listed, needs_fingerprint, way
+from mcp_guard.cli.confirming import confirmed
 from mcp_guard.cli.options import ConfigOption, JsonOption, console, keys_of, loaded, print_json
 from mcp_guard.clock import RandomIds, SystemClock, iso
 from mcp_guard.config.load import LoadedConfig
@@ -36,12 +38,10 @@ from mcp_guard.system import at_terminal
 app = typer.Typer(no_args_is_help=True, help="List, show and decide suspended calls.")
 reviewers = typer.Typer(no_args_is_help=True, help="People who may decide outside a terminal.")
 
-_MAX_ARGUMENT = 2000
-"""Characters of one argument on the terminal; a longer one says how much is missing, and --json has all of it."""
-
 TOKEN_VARIABLE = "MCP_GUARD_REVIEWER_TOKEN"  # noqa: S105 - the name of a variable
 
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="The approval request: apr_…")]
+FullOption = Annotated[bool, typer.Option("--full", help="Show long arguments whole.")]
 ReasonOption = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Recorded, and shown to the agent.")]
 
 _T = TypeVar("_T")
@@ -62,26 +62,36 @@ def ls(
 ) -> None:
     """List the requests that wait for a decision."""
     states = None if everything else (State.PENDING,)
-    found = _run(config, lambda review, _: review.list_requests(states))
+
+    async def read(review: ApprovalReview, _: Principal) -> list[tuple[Request, Statement | None]]:
+        found = await review.list_requests(states)
+        return [(request, await review.decision_of(request) if everything else None) for request in found]
+
+    found = _run(config, read)
     if as_json:
-        print_json([_as_json(request) for request in found])
+        print_json(
+            [{**_as_json(request), "decided_how": None if said is None else way(said)} for request, said in found]
+        )
         return
     if not found:
         console().print("no requests" if everything else "no request waits")
-    for request in found:
-        tool = f"{request.server}/{request.tool}" + (f" x{request.calls}" if request.calls > 1 else "")
-        parts = (request.row.id, request.row.state, request.risk, tool, f"expires {iso(request.row.expires_ns)}")
-        console().print("  ".join(visible(part) for part in parts))
+    for request, said in found:
+        lines = listed(request, said, SystemClock().now_ns(), console().width)
+        console().print("\n".join(lines) + ("" if request is found[-1][0] else "\n"))
 
 
 @app.command()
-def show(approval_id: IdArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+def show(
+    approval_id: IdArgument, config: ConfigOption = None, as_json: JsonOption = False, full: FullOption = False
+) -> None:
     """Show one request: who asks for what, why it was suspended, and its history."""
     found = _run(config, lambda review, _: review.show(approval_id))
     if as_json:
-        print_json({**_as_json(found.request), "events": [_event(event) for event in found.events]})
+        by_fingerprint = bool(needs_fingerprint(found.request, card_of(found, SystemClock().now_ns())))
+        events: list[JsonValue] = [_event(event) for event in found.events]
+        print_json({**_as_json(found.request), "needs_fingerprint": by_fingerprint, "events": events})
     else:
-        _print_card(found)
+        _print_card(found, full=full)
 
 
 @app.command()
@@ -93,9 +103,28 @@ def approve(
     grant: Annotated[
         int | None, typer.Option("--grant", metavar="N", min=1, help="Also give grant N of those that `show` lists.")
     ] = None,
+    mark: Annotated[
+        str, typer.Option("--fingerprint", metavar="XXXX-XXXX", help="As `show` prints it: asks nothing more.")
+    ] = "",
+    full: FullOption = False,
 ) -> None:
-    """Approve a request. Needs a terminal, or a reviewer's token in MCP_GUARD_REVIEWER_TOKEN."""
-    _decide(approval_id, "approve", config, as_json=as_json, reason=reason, grant=grant)
+    """Approve a request, after a look at it. Needs a terminal, or a reviewer's token in MCP_GUARD_REVIEWER_TOKEN.
+
+    Asks first. Calls of high risk, and what is not shown whole or hides characters, are approved by the fingerprint.
+    """
+    found, index = loaded(config), None if grant is None else grant - 1
+    seen, reviewer = _opened(found, lambda review, person: _looked_at(review, person, approval_id, index))
+    if seen.request.row.state is State.PENDING:
+        asks = at_terminal() and not as_json
+        reviewer = replace(reviewer, how=confirmed(seen, mark, asks=asks, full=full, grant=grant))
+    digest = seen.request.row.action_digest
+
+    async def decide(review: ApprovalReview, _: Principal) -> Request:
+        return await review.decide(approval_id, "approve", reviewer, reason, shown=digest, grant=index)
+
+    _print_step(_opened(found, decide), as_json=as_json)
+    if grant is not None and not as_json:
+        console().print("a grant was given with it; list and end grants: mcp-guard approvals grants, … revoke GRANT_ID")
 
 
 @app.command()
@@ -103,7 +132,11 @@ def deny(
     approval_id: IdArgument, config: ConfigOption = None, as_json: JsonOption = False, reason: ReasonOption = ""
 ) -> None:
     """Deny a request. Needs a terminal, or a reviewer's token in MCP_GUARD_REVIEWER_TOKEN."""
-    _decide(approval_id, "deny", config, as_json=as_json, reason=reason)
+
+    async def decide(review: ApprovalReview, person: Principal) -> Request:
+        return await review.decide(approval_id, "deny", await _identified(review, person), reason)
+
+    _print_step(_run(config, decide), as_json=as_json)
 
 
 @app.command()
@@ -207,23 +240,17 @@ def list_reviewers(config: ConfigOption = None, as_json: JsonOption = False) -> 
         console().print(f"{visible(reviewer.name)}  since {iso(reviewer.created_ns)}")
 
 
-def _decide(
-    approval_id: str,
-    verdict: Verdict,
-    config: Path | None,
-    *,
-    as_json: bool,
-    reason: str,
-    grant: int | None = None,
-) -> None:
-    index = None if grant is None else grant - 1
-
-    async def decide(review: ApprovalReview, person: Principal) -> Request:
-        return await review.decide(approval_id, verdict, await _identified(review, person), reason, grant=index)
-
-    _print_step(_run(config, decide), as_json=as_json)
-    if grant is not None and not as_json:
-        console().print("a grant was given with it; list and end grants: mcp-guard approvals grants, … revoke GRANT_ID")
+async def _looked_at(
+    review: ApprovalReview, person: Principal, approval_id: str, grant: int | None
+) -> tuple[Shown, Reviewer]:
+    """The request and who is about to approve it; raises what would stand in the way, before anything is asked."""
+    reviewer = await _identified(review, person)
+    found = await review.show(approval_id)
+    if found.request.row.state is State.PENDING:
+        review.require_eligible(found.request, reviewer)
+        if grant is not None:
+            await review.grants.choose(approval_id, grant)
+    return found, reviewer
 
 
 async def _identified(review: ApprovalReview, person: Principal) -> Reviewer:
@@ -239,8 +266,10 @@ def _print_step(found: Request, *, as_json: bool) -> None:
 
 
 def _run(config: Path | None, work: Callable[[ApprovalReview, Principal], Awaitable[_T]]) -> _T:
-    found = loaded(config)
+    return _opened(loaded(config), work)
 
+
+def _opened(found: LoadedConfig, work: Callable[[ApprovalReview, Principal], Awaitable[_T]]) -> _T:
     async def main() -> _T:
         async with open_review(found) as review:
             return await work(review, Principal("os", system.user_name(), os.environ.get("MCP_GUARD_PRINCIPAL", "")))
@@ -274,6 +303,7 @@ def _as_json(request: Request) -> JsonDict:
         "fingerprint": fingerprint(row.action_digest),
         "created_at": iso(request.created_ns),
         "expires_at": iso(row.expires_ns),
+        "ended_at": None if row.ended_ns is None else iso(row.ended_ns),
         "decided_by": row.decided_by,
         "reason": row.reason,
         "call_id": request.call_id,
@@ -304,7 +334,7 @@ def _print_grant(grant: Grant) -> None:
     used = f"used {grant.uses} of {grant.max_uses}"
     parts = (grant.id, grant.state, f"{grant.server}/{grant.tool}", used, f"until {iso(grant.expires_ns)}")
     console().print("  ".join(visible(part) for part in parts))
-    who = f"given by {grant.by} for {_actor(grant.owner)}"
+    who = f"given by {grant.by} for {actor(grant.owner)}"
     for line in (who, *grant.keep):
         console().print(f"    {visible(line)}")
 
@@ -317,70 +347,6 @@ def _event(event: object) -> JsonValue:
     return {name: getattr(event, name) for name in ("at_ns", "transition", "old", "new", "actor")}
 
 
-def _print_card(found: Shown) -> None:
-    out, view, row = console(), found.request.view, found.request.row
-    requester = view.get("requester")
-    who = requester.get("subject") if isinstance(requester, dict) else ""
-    reasons = view.get("reasons")
-    lines = {
-        "request": f"{row.id}  {row.state.value}",
-        "requester": f"{who}{'' if view.get('verified') else ' (unverified)'}",
-        "tool": f"{found.request.server}/{found.request.tool}",
-        "environment": view.get("environment"),
-        "resource": view.get("resource"),
-        "risk": f"{found.request.risk.value}: {'; '.join(map(str, reasons)) if isinstance(reasons, list) else ''}",
-        "rule": found.request.rule,
-        "needs": found.request.min_assurance.name,
-        "expires": iso(row.expires_ns),
-        "fingerprint": found.fingerprint,
-    }
-    for name, value in lines.items():
-        if value:
-            out.print(f"{name:12} {visible(str(value))}")
-    arguments = view.get("arguments")
-    if isinstance(arguments, dict) and arguments:
-        out.print("arguments")
-        for name, value in arguments.items():
-            out.print(argument_line(name, value, _MAX_ARGUMENT))
-    for line in doubts(view):
-        out.print(f"look twice   {visible(line)}")
-    if view.get("justification"):
-        out.print(f"the agent says, unverified\n  {visible(json.dumps(view['justification'], ensure_ascii=False))}")
-    _print_why(found)
-    out.print("history")
-    for event in found.events:
-        out.print(f"  {iso(event.at_ns)}  {event.old or 'new'} -> {event.new}  by {visible(_by(event))}")
-
-
-def _print_why(found: Shown) -> None:
-    """Why a person is asked, how many calls hang on the answer, and which grants may be given with it."""
-    out, request = console(), found.request
-    out.print("why am I asked")
-    for sentence in texts_of(request.view, "why"):
-        out.print(f"  {visible(sentence)}")
-    for note in waiting_notes(request.calls, found.others):
-        out.print(f"  {note}")
-    offers = request.view.get("grants")
-    if isinstance(offers, list) and offers:
-        out.print("grants that you may give with it: --grant N")
-        for number, offer in enumerate(offers, 1):
-            if isinstance(offer, dict):
-                out.print(f"  {number}. {visible(str(offer.get('label')))}")
-                for line in texts_of(offer, "keep"):
-                    out.print(f"     {visible(line)}")
-
-
-def _by(event: StoredEvent) -> str:
-    """Who caused an event; a grant where it let the call through."""
-    if event.transition == "T2":
-        return f"grant {(event.detail or {}).get('grant')}"
-    return _actor(event.actor)
-
-
-def _actor(actor: str) -> str:
-    """A reviewer's name, or the subject and label of a requester's key."""
-    try:
-        key = json.loads(actor)
-    except ValueError:
-        return actor
-    return "/".join(str(part) for part in key[1:] if part) if isinstance(key, list) else actor
+def _print_card(found: Shown, *, full: bool) -> None:
+    out = console()
+    out.print(card_of(found, SystemClock().now_ns(), full=full).text(out.width if out.is_terminal else None))

@@ -13,7 +13,7 @@ import anyio
 import typer
 from pydantic import JsonValue
 
-from mcp_guard.approval.prompt import visible
+from mcp_guard.approval.prompt import quoted, visible
 from mcp_guard.audit import query
 from mcp_guard.audit.slots import installed_vkeys
 from mcp_guard.audit.verify import Outcome, Report
@@ -136,15 +136,16 @@ def _print_line(entry: query.Entry) -> None:
 def _print_details(entry: query.Entry) -> None:
     for name, value in _flat({**entry.fields, **entry.payloads}):
         text = value if len(value) <= _MAX_VALUE else f"{value[:_MAX_VALUE]}… +{len(value) - _MAX_VALUE} characters"
-        console().print(f"    {visible(name)}: {visible(text)}")
+        console().print(f"    {visible(name)}: {text}")
 
 
 def _flat(value: dict[str, JsonValue], prefix: str = "") -> Iterable[tuple[str, str]]:
+    """Name and visible text of what a record holds, one level deep."""
     for name, item in value.items():
         if isinstance(item, dict) and item and not prefix:
             yield from _flat(item, f"{name}.")
         elif item not in (None, [], {}, ""):
-            yield prefix + name, item if isinstance(item, str) else json.dumps(item, ensure_ascii=False)
+            yield prefix + name, visible(item) if isinstance(item, str) else quoted(item)
 
 
 def _report_json(report: Report) -> JsonValue:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mcp_guard import __version__
-from mcp_guard.cli import approvals, audit, console, doctor, pins, setup, trust, wrap
+from mcp_guard.cli import approvals, audit, console, doctor, pins, setup, status, trust, wrap
 from mcp_guard.cli.exit import report
 
 app = typer.Typer(
@@ -25,7 +25,7 @@ app.command()(trust.trust)
 app.command()(doctor.doctor)
 app.command()(wrap.wrap)
 app.command()(wrap.unwrap)
-app.command()(wrap.status)
+app.command()(status.status)
 app.command("console")(console.command)
 app.add_typer(approvals.app, name="approvals")
 app.add_typer(approvals.reviewers, name="reviewer")

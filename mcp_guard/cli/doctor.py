@@ -92,7 +92,7 @@ def _print_group(out: Console, findings: list[Finding], width: int) -> None:
     for finding in findings:
         if finding.level != "ok":
             _print_finding(out, finding, width)
-    fine = [finding.text for finding in findings if finding.level == "ok"]
+    fine = [finding.text.rstrip(".") for finding in findings if finding.level == "ok"]
     if fine:
         _line(out, "ok", "; ".join(fine), width)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +13,8 @@ from pydantic import JsonValue
 from rich.console import Console
 
 from mcp_guard.cli.loading import load
-from mcp_guard.config.load import LoadedConfig
+from mcp_guard.config.load import LoadedConfig, config_words
+from mcp_guard.config.references import LEFT_OUT
 
 if TYPE_CHECKING:
     from mcp_guard.keystore import KeyStore
@@ -32,12 +34,24 @@ def console() -> Console:
     return Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
-def loaded(path: Path | None, *, resolve: bool = False) -> LoadedConfig:
-    """Find and load the configuration; warnings go to stderr. See `loading.load`."""
+def loaded(path: Path | None, *, resolve: bool = False, about: str | None = None) -> LoadedConfig:
+    """Find and load the configuration; warnings go to stderr. See `loading.load`.
+
+    Args:
+        path: As given with `--config`.
+        resolve: Whether references are resolved.
+        about: The one server that the command is about: that others are left out here is not told.
+    """
     found = load(path, resolve=resolve)
     for warning in found.warnings:
-        sys.stderr.write(f"warning: {warning}\n")
+        if about is None or LEFT_OUT not in warning or f" servers.{about}: " in warning:
+            sys.stderr.write(f"warning: {warning}\n")
     return found
+
+
+def follow_up(words: str, path: Path) -> str:
+    """A command that a person is told to run: `mcp-guard WORDS`, with `--config` where it would not find `path`."""
+    return f"mcp-guard {words}{config_words(path, os.environ)}"
 
 
 def keys_of(config: LoadedConfig) -> KeyStore:

@@ -20,7 +20,7 @@ from mcp_guard.model import JsonDict, MaskedText
 _CONTEXT = 1
 """Unchanged lines around a changed one."""
 _MAX_LINES = 60
-"""Lines of one field; a longer difference says how much is missing, and --json has all of it."""
+"""Lines of one field in the short form; a longer difference says how much is left out."""
 
 _SAME_AGAIN = "    Now it is what was accepted again; accepting lifts the quarantine and changes nothing else."
 
@@ -58,34 +58,60 @@ def print_row(name: str, mode: str, pin: ServerPin | None, masks: Masks) -> None
 
 
 def print_changes(
-    server: str, pin: ServerPin, copies: Copies, masks: Masks, *, only: Collection[str] | None = None
-) -> None:
-    """What is held back of a server, field by field."""
-    out, held = console(), pin.quarantine
+    server: str,
+    pin: ServerPin,
+    copies: Copies,
+    masks: Masks,
+    *,
+    only: Collection[str] | None = None,
+    whole: bool = False,
+) -> int:
+    """What is held back of a server, field by field; returns how many lines of it were left out.
+
+    Args:
+        server: Its name.
+        pin: Of the server.
+        copies: Of the server.
+        masks: For what it says.
+        only: These tools and the like alone.
+        whole: Leave out no line.
+    """
+    out, held, left_out = console(), pin.quarantine, 0
     out.print(Text.assemble((server, "bold"), f", accepted by {visible(pin.accepted_by)}"))
     found = changes(pin, copies)
     if not only:
-        for part in (Quarantine(server=held.server), Quarantine(instructions=held.instructions)):
-            for line in report.lines(part, masks.mask):
-                out.print(Text(f"\n  {line}", style="bold red"))
-                own = [c for c in found if c.tool is None and (c.field == "instructions") == part.instructions]
-                _print_fields(own, masks)
-                if part.server and back(pin, copies):
-                    out.print(_SAME_AGAIN)
+        left_out += _print_itself([change for change in found if change.tool is None], pin, copies, masks, whole=whole)
     for other, kind in ((False, held.tools), (True, held.others)):
         for name, why in kind.items():
             if only and name not in only:
                 continue
             what = masks.line(name) if other else f"tool {masks.line(name)}"
             out.print(Text(f"\n  {what}: {report.held_tool(why)}", style="bold red"))
-            _print_fields([change for change in found if (change.tool, change.other) == (name, other)], masks)
+            fields = [change for change in found if (change.tool, change.other) == (name, other)]
+            left_out += _print_fields(fields, masks, whole=whole)
             if reverted(pin, copies, name, other=other):
                 out.print(_SAME_AGAIN)
     out.print("")
+    return left_out
 
 
-def as_json(server: str, pin: ServerPin, copies: Copies, masks: Masks) -> JsonDict:
-    """The same for programs; hidden characters are visible here as well."""
+def _print_itself(found: list[Change], pin: ServerPin, copies: Copies, masks: Masks, *, whole: bool) -> int:
+    """The server as a whole, and its instructions; returns how many lines were left out."""
+    out, held, left_out = console(), pin.quarantine, 0
+    for part in (Quarantine(server=held.server), Quarantine(instructions=held.instructions)):
+        for line in report.lines(part, masks.mask):
+            out.print(Text(f"\n  {line}", style="bold red"))
+            own = [change for change in found if (change.field == "instructions") == part.instructions]
+            left_out += _print_fields(own, masks, whole=whole)
+            if part.server and back(pin, copies):
+                out.print(_SAME_AGAIN)
+    return left_out
+
+
+def as_json(
+    server: str, pin: ServerPin, copies: Copies, masks: Masks, *, only: Collection[str] | None = None
+) -> JsonDict:
+    """The same for programs, every line; hidden characters are visible here as well."""
     return {
         "server": server,
         "accepted_by": pin.accepted_by,
@@ -98,20 +124,25 @@ def as_json(server: str, pin: ServerPin, copies: Copies, masks: Masks) -> JsonDi
                 "new": None if change.new is None else "\n".join(masks.lines(change.new)),
             }
             for change in changes(pin, copies)
+            if not only or change.tool in only
         ],
     }
 
 
-def _print_fields(found: list[Change], masks: Masks) -> None:
-    out = console()
+def _print_fields(found: list[Change], masks: Masks, *, whole: bool) -> int:
+    """Returns how many lines were left out."""
+    out, left_out = console(), 0
     for change in found:
         out.print(f"    {masks.line(change.field)}")
         shown = list(_difference(masks.lines(change.old), masks.lines(change.new)))
-        for line in shown[:_MAX_LINES]:
+        end = len(shown) if whole else _MAX_LINES
+        for line in shown[:end]:
             style = {"-": "red", "+": "green"}.get(line[0], "dim")
             out.print(Text(f"    {line}", style=style))
-        if len(shown) > _MAX_LINES:
-            out.print(f"    … {len(shown) - _MAX_LINES} more lines, see --json")
+        if len(shown) > end:
+            out.print(f"    … {report.count(len(shown) - end, 'more line')} left out; --all shows every line")
+            left_out += len(shown) - end
+    return left_out
 
 
 def _difference(old: list[str], new: list[str]) -> Iterator[str]:

@@ -13,7 +13,7 @@ from mcp_guard import system
 from mcp_guard.cli.approvals import TOKEN_VARIABLE, open_review
 from mcp_guard.cli.exit import FINDING
 from mcp_guard.cli.installation import check_installation
-from mcp_guard.cli.options import ConfigOption, JsonOption, console, keys_of, loaded, print_json
+from mcp_guard.cli.options import ConfigOption, JsonOption, console, follow_up, keys_of, loaded, print_json
 from mcp_guard.cli.pindiff import Masks, as_json, print_changes, print_row
 from mcp_guard.config.load import LoadedConfig
 from mcp_guard.downstream import report
@@ -41,13 +41,17 @@ class _Desk:
         from mcp_guard.parts import lock_and_copies  # loads the SDK
 
         keys = keys_of(found)
-        self.config = found.config
+        self.config, self.path = found.config, found.path
         self.file: LockFile
         self.copies: CopyStore
         self.file, self.copies = lock_and_copies(found, keys)
         masker = Masker(found.config.masking, keys.secret("vault"), secrets=found.secrets)
         self.masks = Masks(masker.text)
         self.lock = self.file.read() or self.file.fresh()
+
+    def say(self, words: str) -> str:
+        """A command that a person may run next."""
+        return follow_up(f"pins {words}", self.path)
 
     def held(self, only: str | None = None) -> dict[str, tuple[ServerPin, Copies]]:
         """Servers with something in quarantine."""
@@ -74,7 +78,7 @@ def ls(config: ConfigOption = None, json_output: JsonOption = False) -> None:
         for name, pin in rows.items():
             print_row(name.ljust(width), desk.config.servers[name].pins, pin, desk.masks)
         if desk.held():
-            console().print("\nsee what changed: mcp-guard pins diff")
+            console().print(f"\nsee what changed: {desk.say('diff')}")
     raise typer.Exit(FINDING if desk.held() else 0)
 
 
@@ -83,6 +87,7 @@ def diff(
     server: Annotated[str | None, typer.Argument(metavar="[SERVER]")] = None,
     config: ConfigOption = None,
     json_output: JsonOption = False,
+    everything: Annotated[bool, typer.Option("--all", help="Show every line, however many.")] = False,
 ) -> None:
     """Show what changed since a server was accepted. Starts nothing. Exit 1 when something is quarantined."""
     desk = _Desk(loaded(config))
@@ -92,11 +97,12 @@ def diff(
     elif not held:
         console().print("nothing is quarantined")
     else:
-        for name, (pin, copies) in held.items():
-            print_changes(name, pin, copies, desk.masks)
+        shown = [print_changes(name, pin, copies, desk.masks, whole=everything) for name, (pin, copies) in held.items()]
+        if sum(shown):
+            console().print(f"{report.count(sum(shown), 'line')} left out: --all shows them, --json has them too.\n")
         console().print(_WHAT_IT_MEANS)
         for name in held:
-            console().print(f"  mcp-guard pins accept {name}")
+            console().print(f"  {desk.say(f'accept {name}')}")
     raise typer.Exit(FINDING if held else 0)
 
 
@@ -111,33 +117,41 @@ def accept(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask once more.")] = False,
     json_output: JsonOption = False,
 ) -> None:
-    """Accept a server, or some of its tools, as it is now. Needs a terminal, or a reviewer's token."""
+    """Accept a server, or some of its tools, as it is now. Needs a terminal, or a reviewer's token.
+
+    Shows every line of what it accepts first; with --json, the changes are part of what it prints.
+    """
     found = loaded(config)
     by = anyio.run(_identified, found)
     desk = _Desk(found)
     pin, copies = _chosen(desk, server, tools or [])
     if not json_output:
-        print_changes(server, pin, copies, desk.masks, only=tools)
+        # All of it: nobody can accept what was left out.
+        print_changes(server, pin, copies, desk.masks, only=tools, whole=True)
     if not (yes or json_output or os.environ.get(TOKEN_VARIABLE)) and not typer.confirm(f"Accept this for {server}?"):
         raise typer.Exit(FINDING)
     names = desk.config.servers[server].names
     made, kept = release(pin, copies, tools or [], names=names, by=by, mask=desk.masks.mask)
+    _write(desk, server, pin, made)
+    desk.copies.save(server, kept)
+    if json_output:
+        taken = as_json(server, pin, copies, desk.masks, only=tools)["changes"]
+        print_json({**_row(server, desk, made), "changes": taken})
+    else:
+        left = "" if made.quarantine.empty else "; the rest stays quarantined"
+        console().print(f"accepted by {by}{left}. A running guard takes it up by itself.")
 
+
+def _write(desk: _Desk, server: str, shown: ServerPin, made: ServerPin) -> None:
     def step(lock: Lock) -> Lock:
-        if lock.servers.get(server) != pin:
-            raise ConflictError(f"{server} changed again meanwhile", hint=f"look again: mcp-guard pins diff {server}")
+        if lock.servers.get(server) != shown:
+            raise ConflictError(f"{server} changed again meanwhile", hint=f"look again: {desk.say(f'diff {server}')}")
         return lock.with_server(server, made).with_install(desk.file.install)
 
     try:
         desk.file.change(step, missing=desk.lock)
     except OSError as error:
         raise report.not_written(desk.file.path, error) from error
-    desk.copies.save(server, kept)
-    if json_output:
-        print_json(_row(server, desk, made))
-    else:
-        left = "" if made.quarantine.empty else "; the rest stays quarantined"
-        console().print(f"accepted by {by}{left}. A running guard takes it up by itself.")
 
 
 def _chosen(desk: _Desk, server: str, tools: list[str]) -> tuple[ServerPin, Copies]:
@@ -146,13 +160,13 @@ def _chosen(desk: _Desk, server: str, tools: list[str]) -> tuple[ServerPin, Copi
     if held is None and pin is not None and pin.names not in (None, desk.config.servers[server].names) and not tools:
         return pin, desk.copies.load(server)  # only the way of naming changed
     if held is None:
-        raise ConflictError(f"nothing of {server} is quarantined", hint="`mcp-guard pins ls` shows every server")
+        raise ConflictError(f"nothing of {server} is quarantined", hint=f"`{desk.say('ls')}` shows every server")
     quarantine = held[0].quarantine
     unknown = [name for name in tools if name not in quarantine.tools and name not in quarantine.others]
     if unknown:
         raise UsageError(
             f"not quarantined: {', '.join(report.plain(name) for name in unknown)}",
-            hint=f"`mcp-guard pins diff {server}` names the tools",
+            hint=f"`{desk.say(f'diff {server}')}` names the tools",
         )
     return held
 

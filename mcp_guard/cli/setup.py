@@ -17,13 +17,13 @@ from mcp_guard import system
 from mcp_guard.approval.prompt import visible
 from mcp_guard.cli.exit import FINDING, OK
 from mcp_guard.cli.loading import load
-from mcp_guard.cli.options import MODULE, ConfigOption, JsonOption, console, loaded, print_json
-from mcp_guard.cli.trust import YesOption, review
+from mcp_guard.cli.options import MODULE, ConfigOption, JsonOption, console, follow_up, loaded, print_json
+from mcp_guard.cli.trust import YesOption, offer_reviews
 from mcp_guard.config.hostfile import read_host_file
 from mcp_guard.config.hosts import host_blocks, host_entries
 from mcp_guard.config.initfile import config_id_for, plan_init, write_init
 from mcp_guard.config.load import LoadedConfig, user_config_file
-from mcp_guard.errors import GuardError, UsageError
+from mcp_guard.errors import UsageError
 from mcp_guard.model import JsonDict, Principal
 from mcp_guard.system import at_terminal
 
@@ -39,51 +39,29 @@ def init(
 ) -> None:
     """Write guard.yaml, from a host's own file or empty, and print blocks for hosts. Changes no host file.
 
-    Then reviews the tools of each server, as `trust` does: asked for in a terminal, or with --yes.
+    In between reviews the tools of each server, as `trust` does: asked for in a terminal, or with --yes.
     """
     path = (config or user_config_file()).expanduser().absolute()
-    found = None if source is None else read_host_file(source)
-    plan = plan_init(found, config_id=config_id_for(path))
+    plan = plan_init(None if source is None else read_host_file(source), config_id=config_id_for(path))
     write_init(plan, path)
     out = console()
     out.print(f"wrote {path}")
     for note in plan.notes:
         out.print(f"note: {visible(note)}")
-    loaded(path)  # says now what is wrong with it
+    found = loaded(path)  # says now what is wrong with it
+    servers = [name for name, server in found.config.servers.items() if not server.disabled]
+    asks = yes or at_terminal()
+    agreed = not asks or offer_reviews(load(path), servers, yes=yes)
+    # After the tables and the question, so that these stand at the end, where they are copied from.
     entries = host_entries(command_line(), path)
     for block in host_blocks(entries, Path.home(), sys.platform, os.environ):
         out.print(f"\n== {block.host}: {block.where}\n{block.text}")
-    agreed = _review_all(path, yes=yes)
-    for server in load(path).servers if not yes and not at_terminal() else ():
-        out.print(f"next: mcp-guard trust {server} --config {path}")
-    out.print(f"\nnext: mcp-guard check --connect --config {path}")
+    out.print()
+    if servers and not asks:
+        out.print(f"next: {follow_up('trust --all', path)}")
+    out.print(f"next: {follow_up('check --connect', path)}")
     if not agreed:
         raise typer.Exit(FINDING)
-
-
-def _review_all(path: Path, *, yes: bool) -> bool:
-    """Review the tools of all servers, if the person wants to now; False when one of them could not be."""
-    if not yes and not at_terminal():
-        return True
-    found, out = load(path), console()
-    if not found.servers or not (yes or _wants("\nReview the tools of these servers now? They are started. [Y/n] ")):
-        return True
-    agreed = True
-    for server in found.servers:
-        out.print()
-        try:
-            review(found, server, yes=yes)
-        except GuardError as error:
-            agreed = False
-            out.print(f"{server}: {visible(error.message)}\nlater: mcp-guard trust {server} --config {path}")
-    return agreed
-
-
-def _wants(question: str) -> bool:
-    try:
-        return input(question).strip().lower() in ("", "y", "yes")
-    except EOFError:
-        return False
 
 
 def check(
@@ -91,7 +69,10 @@ def check(
     connect: Annotated[bool, typer.Option("--connect", help="Start every server and list its tools.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Check the configuration; with --connect also every downstream server. Exit 1 when one does not answer."""
+    """Check the configuration; with --connect also every downstream server. Exit 1 when one does not answer.
+
+    A server whose program is not the accepted one is quarantined, and not started.
+    """
     from mcp_guard.parts import build_policy
 
     found = loaded(config, resolve=True)
@@ -118,7 +99,7 @@ def explain(
     found = loaded(config)
     if server not in found.config.servers:
         raise UsageError(f"no server named {server}", hint=f"it is one of: {', '.join(found.config.servers)}")
-    policy, facts_of = build_policy(found, stdio=True)
+    policy, facts_of, _ = build_policy(found, stdio=True)
     explanation = explain_call(
         policy,
         server=server,
@@ -172,3 +153,5 @@ def _print_check(found: LoadedConfig, states: list[JsonDict]) -> None:
     for state in states:
         more = state["reason"] if state["status"] != "ready" else f"{state['tools']} tools, {state['protocol']}"
         out.print(f"{state['server']!s:20} {state['status']!s:8} {visible(str(more))}")
+        if state["hint"]:
+            out.print(f"{'':20} → {visible(str(state['hint']))}")

@@ -1,4 +1,4 @@
-"""`mcp-guard wrap`, `unwrap` and `status`: the guard in front of the servers that hosts already have."""
+"""`mcp-guard wrap` and `unwrap`: the guard in front of the servers that hosts already have."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ import typer
 from rich.console import Console
 
 from mcp_guard.approval.prompt import visible
-from mcp_guard.cli.exit import FINDING, INTERRUPTED, OK
-from mcp_guard.cli.options import JsonOption, console, print_json
+from mcp_guard.cli.exit import INTERRUPTED
+from mcp_guard.cli.loading import load
+from mcp_guard.cli.options import console, follow_up
 from mcp_guard.cli.setup import command_line
 from mcp_guard.config.load import CONFIG_VARIABLE, user_config_file, wrap_dir
+from mcp_guard.config.references import needs_its_host
 from mcp_guard.config.secretfiles import FOLDER
-from mcp_guard.errors import UsageError
-from mcp_guard.model import JsonDict
+from mcp_guard.errors import GuardError, UsageError
+from mcp_guard.manifest.find import Shelf
 from mcp_guard.system import at_terminal
-from mcp_guard.wrap import EntryState, HostState, Machine, survey
+from mcp_guard.wrap import Machine, survey
 from mcp_guard.wrap.locate import TITLES, HostFile, chosen_files
 
 if TYPE_CHECKING:
@@ -76,15 +78,14 @@ def wrap(  # noqa: PLR0917 - typer makes options of them
     if not project and file is None:
         _mention_projects(out, machine, plan)
     if not plan.files:
-        out.print(
-            "nothing to do: no server of these hosts goes around the guard" if not plan.notes else "nothing to do"
-        )
+        out.print("nothing to do" + ("" if plan.notes else ": no server of these hosts goes around the guard"))
         return
-    if dry_run or not _agreed(f"Change {_count(len(plan.files), 'file')}?", yes=yes):
+    if dry_run or not _agreed(f"Change {count(len(plan.files), 'file')}?", yes=yes):
         out.print("nothing was changed")
         return
     carry_out(plan, wrap_dir())
     _wrapped(out, plan)
+    _review(out, plan, yes=yes)
 
 
 def unwrap(
@@ -111,36 +112,17 @@ def unwrap(
         if not dry_run:
             carry_back(plan, wrap_dir())
         return
-    if dry_run or not _agreed(f"Put back {_count(len(plan.files), 'file')}?", yes=yes):
+    if dry_run or not _agreed(f"Put back {count(len(plan.files), 'file')}?", yes=yes):
         out.print("nothing was changed")
         return
     carry_back(plan, wrap_dir())
-    out.print(f"done: {_count(len(plan.files), 'file')} put back")
+    out.print(f"done: {count(len(plan.files), 'file')} put back")
     configs = sorted({Path(record.config) for found in plan.files for record in found.records})
     left = [path for config in configs for path in (config, config.parent / FOLDER) if path.exists()]
     if left:
-        shown = ", ".join(_short(path) for path in dict.fromkeys(left))
-        _say(out, f"Left as they are: {shown}; also approvals and the audit log, if there are any.")
+        shown = ", ".join(short(path) for path in dict.fromkeys(left))
+        say(out, f"Left as they are: {shown}; also approvals and the audit log, if there are any.")
     _restart(out, [found.file for found in plan.files])
-
-
-def status(
-    config: Annotated[
-        Path | None, typer.Option("--config", metavar="PATH", help="Another guard.yaml than this is a finding too.")
-    ] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Say which servers of your hosts go through the guard, and which go around it. Exit 1 when one does."""
-    states = survey()
-    only = "" if config is None else str(config.expanduser().absolute())
-    if as_json:
-        print_json({"hosts": [_as_json(state) for state in states]})
-    else:
-        _print_status(console(), states)
-    other = any(only not in ("", entry.config) for state in states for entry in state.having("wrapped"))
-    broken = any(entry.broken for state in states for entry in state.having("wrapped"))
-    bad = other or broken or any(state.problem or state.having("bypassing") for state in states)
-    raise typer.Exit(FINDING if bad else OK)
 
 
 def _show_wrap(out: Console, plan: WrapPlan) -> None:
@@ -156,18 +138,18 @@ def _show_wrap(out: Console, plan: WrapPlan) -> None:
         new, path = list(plan.servers.new), plan.options.config
         verb = "is made, with" if plan.servers.raw is None else "gets"
         if new:
-            _say(out, f"{_short(path)} {verb} {_count(len(new), 'server')}: {listed(new)}")
+            say(out, f"{short(path)} {verb} {count(len(new), 'server')}: {listed(new)}")
         secrets = len(plan.servers.secrets())
         if secrets:
-            where = _short(path.parent / "secrets")
-            _say(
+            where = short(path.parent / "secrets")
+            say(
                 out,
-                f"{_count(secrets, 'plain secret')} {'moves' if secrets == 1 else 'move'} into {where}, for you alone",
+                f"{count(secrets, 'plain secret')} {'moves' if secrets == 1 else 'move'} into {where}, for you alone",
             )
     for note in plan.notes:
-        _say(out, f"note: {note}")
+        say(out, f"note: {note}")
     if plan.files and _passing(Path(plan.options.command[0])):
-        _say(out, "note: this mcp-guard lies in a cache, which may be emptied: install it first, then wrap")
+        say(out, "note: this mcp-guard lies in a cache, which may be emptied: install it first, then wrap")
 
 
 def _passing(command: Path) -> bool:
@@ -176,18 +158,36 @@ def _passing(command: Path) -> bool:
 
 
 def _wrapped(out: Console, plan: WrapPlan) -> None:
-    from mcp_guard.wrap.plan import listed
-
     names = sum(len(found.changes) if not plan.options.combined else len(found.names) for found in plan.files)
-    out.print(f"done: {_count(names, 'server')} behind the guard, configured in {_short(plan.options.config)}")
-    _say(out, f"The old files, with any secrets that were in them, are in {_short(wrap_dir())}, for you alone.")
+    out.print(f"done: {count(names, 'server')} behind the guard, configured in {short(plan.options.config)}")
+    say(out, f"The old files, with any secrets that were in them, are in {short(wrap_dir())}, for you alone.")
     _restart(out, [found.file for found in plan.files])
     out.print("undo: mcp-guard unwrap")
-    new = [*plan.servers.new]
-    if len(new) == 1:
-        _say(out, f"next: mcp-guard trust {new[0]}, so that what only reads does not ask")
-    elif new:
-        _say(out, f"next: mcp-guard trust SERVER, so that what only reads does not ask, for {listed(new)}")
+
+
+def _review(out: Console, plan: WrapPlan, *, yes: bool) -> None:
+    """Review the tools of the new servers, or say how, for those that are in no manifest and can be started here."""
+    from mcp_guard.cli.trust import offer_reviews
+    from mcp_guard.wrap.plan import listed
+
+    path = plan.options.config
+    config = load(path, resolve=False).config
+    known = Shelf().bind(config, path.parent).by_server
+    new = [name for name in plan.servers.new if name not in known]
+    here = [name for name in new if not needs_its_host(config.servers[name], os.environ)]
+    if here and not yes and at_terminal():
+        try:
+            offer_reviews(load(path), here, yes=False)
+        except GuardError as error:
+            say(out, f"not now: {error.message}")
+            out.print(f"later: {follow_up('trust --all', path)}")
+    elif here:
+        which = here[0] if len(here) == 1 else "--all"
+        out.print(f"next: {follow_up(f'trust {which}', path)}")
+        say(out, f"  so that what only reads does not ask: {listed(here)}")
+    if left := [name for name in new if name not in here]:
+        say(out, f"Only their host can start {listed(left)}: use them there once, then review them with")
+        out.print(f"  {follow_up(f'trust {left[0]}' if len(left) == 1 else 'trust SERVER', path)}")
 
 
 def _mention_projects(out: Console, machine: Machine, plan: WrapPlan) -> None:
@@ -197,7 +197,7 @@ def _mention_projects(out: Console, machine: Machine, plan: WrapPlan) -> None:
     shared = [file for file in find_files(machine, project=True) if file.shared and file.path not in planned]
     for state in survey(files=shared):
         if state.having("bypassing"):
-            _say(out, f"note: {state.path} belongs to this project and was left alone; --project wraps it too")
+            say(out, f"note: {state.path} belongs to this project and was left alone; --project wraps it too")
 
 
 def _show_unwrap(out: Console, plan: UnwrapPlan) -> None:
@@ -211,11 +211,11 @@ def _show_unwrap(out: Console, plan: UnwrapPlan) -> None:
             out.print("  it was edited since: only the wrapped entries are put back")
             _diff(out, diff_lines(found.file, found.before, found.after, _width() - 2))
     for note in plan.notes:
-        _say(out, f"note: {note}")
+        say(out, f"note: {note}")
 
 
 def _heading(out: Console, file: HostFile) -> None:
-    out.print(f"\n{file.title}: {visible(_short(file.path))}", style="bold")
+    out.print(f"\n{file.title}: {visible(short(file.path))}", style="bold")
 
 
 def _diff(out: Console, lines: Iterable[str]) -> None:
@@ -236,72 +236,11 @@ def _agreed(question: str, *, yes: bool) -> bool:
 
 
 def _restart(out: Console, files: list[HostFile]) -> None:
-    titles = dict.fromkeys(file.title if file.host != "file" else f"the host of {_short(file.path)}" for file in files)
+    titles = dict.fromkeys(file.title if file.host != "file" else f"the host of {short(file.path)}" for file in files)
     out.print(f"restart: {', '.join(titles)} (hosts read these files when they start)")
 
 
-def _print_status(out: Console, states: list[HostState]) -> None:
-    # An editor's settings are looked at for old servers only.
-    found = [s for s in states if s.found and (s.entries or s.problem or s.path.name != "settings.json")]
-    for state in found:
-        out.print(f"{state.title}: {visible(_short(state.path))}", style="bold")
-        if state.problem:
-            out.print(f"  {state.problem}", style="red")
-        elif not state.entries:
-            out.print("  no servers")
-        for entry in state.entries:
-            _print_entry(out, entry)
-    missing = dict.fromkeys(s.title for s in states if all(s.title != other.title for other in found))
-    if missing:
-        _say(out, f"not found: {', '.join(missing)}")
-    around = sum(len(state.having("bypassing")) for state in found)
-    wrapped = [entry for state in found for entry in state.having("wrapped")]
-    broken = [entry for entry in wrapped if entry.broken]
-    through = _count(len(wrapped) - len(broken), "server")
-    out.print(f"{through} through the guard, {around} around it" + (f", {len(broken)} broken" if broken else ""))
-    if any(entry.config_gone for entry in broken):
-        out.print("next: mcp-guard unwrap, then mcp-guard wrap")
-    elif broken or any(not entry.why_left for state in found for entry in state.having("bypassing")):
-        out.print("next: mcp-guard wrap")
-
-
-def _print_entry(out: Console, entry: EntryState) -> None:
-    colour = {"wrapped": "green", "bypassing": "red", "disabled": "dim"}[entry.state]
-    broken = entry.broken if entry.state == "wrapped" else ""
-    name = visible(entry.name)
-    more = f"  by {visible(_short(Path(entry.config)))}" if entry.config else ""
-    more += f"  in {visible(_short(Path(entry.project)))}" if entry.project else ""
-    state, style = ("broken", "red") if broken else (entry.state, colour)
-    out.print(f"  {state:<9}  {name:<20}{more}".rstrip(), style=style)
-    why = entry.why_left if entry.state == "bypassing" else broken
-    if why:
-        _say(out, f"             {why}")
-
-
-def _as_json(state: HostState) -> JsonDict:
-    return {
-        "host": state.host,
-        "path": str(state.path),
-        "shared": state.shared,
-        "found": state.found,
-        "problem": state.problem,
-        "servers": [
-            {
-                "name": entry.name,
-                "project": entry.project,
-                "state": entry.state,
-                "broken": entry.broken,
-                "suspect": entry.suspect,
-                "why_left": entry.why_left,
-                "config": entry.config,
-                "server": entry.server,
-            }
-            for entry in state.entries
-        ],
-    }
-
-
-def _say(out: Console, text: str) -> None:
+def say(out: Console, text: str) -> None:
     """Print a sentence, broken between words."""
     indent = " " * (len(text) - len(text.lstrip()) or 2)
     shown = textwrap.fill(
@@ -314,10 +253,12 @@ def _width() -> int:
     return min(shutil.get_terminal_size().columns, _WIDTH)
 
 
-def _short(path: Path) -> str:
+def short(path: Path) -> str:
+    """A path as people write it."""
     text, home = os.path.normpath(path), str(Path.home())
     return "~" + text[len(home) :] if text.startswith(home + os.sep) else text
 
 
-def _count(number: int, noun: str) -> str:
+def count(number: int, noun: str) -> str:
+    """`1 file`, `2 files`."""
     return f"{number} {noun}{'s' * (number != 1)}"

@@ -24,6 +24,7 @@ _HINT = "give a file with `mcpServers`, VS Code's `servers` or Codex' `mcp_serve
 COMMENT = r"//[^\n]*+\n?|/\*(?:[^*]++|\*(?!/))*+(?:\*/|\Z)"
 STRING = r'"(?:[^"\\\n]++|\\.)*+"?'
 _JSONC = re.compile(rf"{STRING}|{COMMENT}|,(?=(?:\s++|{COMMENT})*+[}}\]])")
+_PLACE = re.compile(r"\(at (line \d+, column \d+|end of document)\)$")
 _HTTP_TYPES = frozenset({"http", "streamable-http", "streamableHttp", "streamable_http"})
 _OWN_PROGRAMS = frozenset({"mcp-guard", "mcp_guard", "mcp_guard.cli.main"})
 _SECONDS = {"startup_timeout_sec": "start_timeout_s", "tool_timeout_sec": "call_timeout_s"}
@@ -85,12 +86,21 @@ def parse_host_file(raw: bytes, path: Path) -> dict[str, Any]:
         text = raw.decode("utf-8-sig")
         data = tomllib.loads(text) if path.suffix == ".toml" else _json(text)
         json.dumps(data, ensure_ascii=False, default=str).encode()  # half a character would break the file we write
-    except (ValueError, RecursionError):
-        # The cause is dropped: it quotes the file.
-        raise ConfigError(f"{path.name} is neither JSON nor TOML that can be read", hint=_HINT) from None
+    except (ValueError, RecursionError) as error:
+        # The cause is dropped: it quotes the file. Only the place is told.
+        kind = "TOML" if path.suffix == ".toml" else "JSON"
+        raise ConfigError(f"{path.name} is not {kind} that can be read{_place_of(error)}", hint=_HINT) from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path.name} has no servers in it", hint=_HINT)
     return data
+
+
+def _place_of(error: Exception) -> str:
+    """`: line 3, column 7`, where the parser says it."""
+    if isinstance(error, json.JSONDecodeError):
+        return f": line {error.lineno}, column {error.colno}"
+    found = _PLACE.search(str(error)) if isinstance(error, tomllib.TOMLDecodeError) else None
+    return f": {found[1]}" if found else ""
 
 
 class _Members(dict[str, Any]):
@@ -137,7 +147,8 @@ def _json(text: str, hook: Callable[[list[tuple[str, Any]]], Any] | None = None)
 
 def _without_comment(match: re.Match[str]) -> str:
     found = match[0]
-    return found if found.startswith('"') else "" if found == "," else " "
+    # As long as before, so that the place of a mistake is that in the file.
+    return found if found.startswith('"') else re.sub(r"[^\n]", " ", found)
 
 
 def host_servers(source: Mapping[str, Any]) -> list[HostServer]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -25,9 +25,17 @@ from mcp_guard.errors import ConfigError, UsageError
 from mcp_guard.system import make_private_dir, write_new_private
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
-_FOREIGN = re.compile(
-    r"\$\{(input:[^}]*|workspaceFolder|workspaceFolderBasename|workspaceRoot|userHome|cwd|file|pathSeparator|execPath)\}"
+_REFERENCE = re.compile(r"\$\{([^{}]*)(\}?)")
+_EVERYWHERE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|[A-Za-z_][A-Za-z0-9_]*(?::-.*)?", re.DOTALL)
+"""References that hosts resolve to variables of the environment, as the guard does."""
+_HOSTS_OWN = frozenset(
+    {
+        *("workspaceFolder", "workspaceFolderBasename", "workspaceRoot", "userHome"),
+        *("cwd", "file", "pathSeparator", "execPath"),
+    }
 )
+_GUARDS_OWN = frozenset({"file:", "keyring:", "config_dir"})
+"""Begins references that mean something in guard.yaml and nothing in the file of a host."""
 
 _HEAD = """\
 # What this guard is for. `mcp-guard check` reads it and says what is wrong.
@@ -198,16 +206,31 @@ def _accepted(entry: HostServer, notes: list[str]) -> dict[str, Any] | None:
 
 def _with_secrets_moved(name: str, fields: dict[str, Any], secrets: SecretFiles, notes: list[str]) -> dict[str, Any]:
     before = len(secrets.files)
+    foreign = {kind for text in _texts(fields) for kind in _foreign(text)}
     moved = secrets.move_from(name, fields)
     new = list(secrets.files)[before:]
     if new:
         notes.append(f"{name}: plain secrets were moved to {', '.join(new)}")
-    foreign = sorted({match[1].partition(":")[0] for text in _texts(moved) for match in _FOREIGN.finditer(text)})
     if foreign:
-        # Enabled, the unknown reference would stop the whole guard.
+        # Enabled, an unknown reference would stop the whole guard, and one of the guard's own would be resolved: a
+        # file of the user's would go to a server that somebody else wrote down.
         moved["disabled"] = True
-        notes.append(f"{name} is disabled: only its host knows {', '.join(foreign)}; write the value, then enable it")
+    if hosts := sorted(foreign - _GUARDS_OWN):
+        notes.append(f"{name} is disabled: only its host knows {', '.join(hosts)}; write the value, then enable it")
+    if ours := sorted(foreign & _GUARDS_OWN):
+        shown = ", ".join(f"${{{kind}{'…' if kind.endswith(':') else ''}}}" for kind in ours)
+        notes.append(f"{name} is disabled: here {shown} reads what is yours, for this server; enable it if you mean it")
     return moved
+
+
+def _foreign(text: str) -> Iterator[str]:
+    """What the references in a host's text are called, but for variables of the environment."""
+    for body, end in _REFERENCE.findall(text):
+        kind, colon, _ = body.partition(":")
+        if not end:
+            yield "a ${ that is not closed"
+        elif body in _HOSTS_OWN or body in _GUARDS_OWN or not _EVERYWHERE.fullmatch(body):
+            yield kind + colon if kind + colon in _GUARDS_OWN else spell((kind,))
 
 
 def _texts(fields: Mapping[str, Any]) -> list[str]:

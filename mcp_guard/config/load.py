@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import shlex
+import sys
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -80,6 +82,13 @@ def find_config(explicit: Path | None, env: Mapping[str, str], *, cwd: Path | No
 def user_config_file() -> Path:
     """Where a user's own guard.yaml lies."""
     return platformdirs.user_config_path(_APP, appauthor=False) / FILE_NAME
+
+
+def config_words(path: Path, env: Mapping[str, str]) -> str:
+    """` --config PATH` for a command that a person is told to run; empty where it finds this file by itself."""
+    if path == Path(env.get(CONFIG_VARIABLE) or user_config_file()).expanduser().absolute():
+        return ""
+    return f' --config "{path}"' if sys.platform == "win32" else f" --config {shlex.quote(str(path))}"
 
 
 def user_data_dir() -> Path:

@@ -21,6 +21,9 @@ MIN_SECRET = MIN_PART
 HOST_VARIABLE = "MCP_GUARD_HOST_"
 """Begins variables that `wrap` has a host set for the server of its entry, and that nobody else has."""
 
+LEFT_OUT = "left out: only the host that it belongs to sets its variables"
+"""Warning about a server that is not run here."""
+
 _MAX_SECRET_FILE = 64 * 1024
 _REFERENCE = re.compile(r"\$\{([^{}]*)(\}?)")
 _ENV = re.compile(r"\$\{env:([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -242,11 +245,10 @@ def resolve_servers(
     """
     resolved = {}
     for name, server in servers.items():
-        missing = _missing_host_variables(server, resolver.env)
+        missing = needs_its_host(server, resolver.env)
         if server.disabled or (missing and name != only):
             if missing and only is None:
-                what = "left out: only the host that it belongs to sets its variables"
-                resolver.warnings.append(Finding(("servers", name), what))
+                resolver.warnings.append(Finding(("servers", name), LEFT_OUT))
             continue
         found = _server(name, server, resolver)
         if only in (None, name):
@@ -263,7 +265,8 @@ def resolve_servers(
     )
 
 
-def _missing_host_variables(server: ServerConfig, env: Mapping[str, str]) -> bool:
+def needs_its_host(server: ServerConfig, env: Mapping[str, str]) -> bool:
+    """Whether it needs variables that only the host sets to which it belongs, and that are not there."""
     return any(name.startswith(HOST_VARIABLE) and name not in env for name in variables_of(server))
 
 

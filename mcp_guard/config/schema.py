@@ -53,6 +53,8 @@ class ServerConfig(Model):
     def _one_transport(self) -> Self:
         if (self.command is None) == (self.url is None):
             raise ValueError("give exactly one of command and url")
+        if self.command is not None and not self.command.strip():
+            raise ValueError("command is empty: it names the program that is started")
         if self.url is not None and not self.url.startswith(("http://", "https://")):
             raise ValueError("url must start with http:// or https://")
         if self.type is not None and (self.type == "stdio") != (self.command is not None):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from rich import box
@@ -10,7 +9,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from mcp_guard.approval.prompt import visible
+from mcp_guard.approval.prompt import quoted, visible
 from mcp_guard.demo.claims import WIDTH
 
 
@@ -25,7 +24,7 @@ def card(request: dict[str, Any], *, agent: str) -> Panel:
     rows = (
         ("who", f"{agent} for {_requester(view)}"),
         ("what", f"{request.get('server', '')} / {request.get('tool', '')}"),
-        ("with", json.dumps(view.get("arguments", {}), ensure_ascii=False)),
+        ("with", quoted(view.get("arguments", {}))),
         ("resource", str(view.get("resource") or "")),
         ("why asked", _why(request, view)),
         ("fingerprint", str(request.get("fingerprint", ""))),

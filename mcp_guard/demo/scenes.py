@@ -178,7 +178,7 @@ async def after_restart(stage: Stage, agent: Agent, ticket: str) -> None:
     await agent.call("list_orders", customer_id="C-1003")
     pending = await stage.work.is_pending(ticket)
     claims.claim("The request still waits, and nothing ran by itself", pending and stage.work.count(EXPORT) == 0)
-    approved = await stage.work.guard("approvals", "approve", ticket, "--json", reviewer=True)
+    approved = await stage.work.approve(ticket)
     answer = await agent.wait_for(ticket)
     done = approved.code == 0 and not answer.error
     effects = stage.work.count(EXPORT)

@@ -59,7 +59,7 @@ async def _play(console: Console, folder: Path, auto: bool) -> int:  # noqa: FBT
     work = Workspace(folder)
 
     async def by_token(ticket: str) -> Verdict | None:
-        done = await work.guard("approvals", "approve", ticket, "--json", reviewer=True)
+        done = await work.approve(ticket)
         console.print(Text("   A second process with a reviewer's token approves."))
         return "approve" if done.code == 0 else None
 

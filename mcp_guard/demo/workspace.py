@@ -85,6 +85,11 @@ class Workspace:
         shown = (await self.guard("approvals", "show", ticket, "--json")).json
         return shown if isinstance(shown, dict) else {}
 
+    async def approve(self, ticket: str) -> Ran:
+        """Approve as the reviewer, by the fingerprint of what was shown."""
+        mark = str((await self.request(ticket)).get("fingerprint", ""))
+        return await self.guard("approvals", "approve", ticket, "--fingerprint", mark, "--json", reviewer=True)
+
     async def is_pending(self, ticket: str) -> bool:
         """Whether the request still waits for somebody."""
         return (await self.request(ticket)).get("state") == "pending"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import PurePath
 from typing import Final
@@ -40,6 +41,8 @@ class Kind:
     mend: str
 
 
+_COMMAND: Final = re.compile(r"\bmcp-guard (?:(?:approvals|audit|pins) )?[a-z]+\b(?: --[a-z]+\b)*")
+
 OK: Final = "ok"
 """Code of what is fine."""
 
@@ -61,13 +64,14 @@ KINDS: Final[dict[str, Kind]] = {
     "file-owner": Kind(_PROBLEM, "sudo chown {user} {path}"),
     # hosts
     "host-bypass": Kind(_PROBLEM, "mcp-guard wrap {which}, then restart {host}"),
-    "host-suspect": Kind(_PROBLEM, "look at it, and remove it from {path}; then restart {host}"),
+    "host-left": Kind(_WARNING, "{how}"),
+    "host-suspect": Kind(_PROBLEM, "look at it, and correct it in {path} or remove it there; then restart {host}"),
     "host-stale": Kind(
         _PROBLEM,
         "correct it in {path}, or run mcp-guard unwrap {which} and mcp-guard wrap {which}; then restart {host}",
     ),
     "host-twice": Kind(_WARNING, "remove one of the two entries from {path}, then restart {host}"),
-    "host-secret": Kind(_WARNING, "mcp-guard wrap (moves it into a private file)"),
+    "host-secret": Kind(_WARNING, "{how}"),
     "host-unreadable": Kind(_NOTE, "open {path} in {host} and let it write the file anew"),
     "host-none": Kind(_NOTE, "mcp-guard wrap"),
     "host-silent": Kind(_NOTE, "mcp-guard console (open requests, in the browser), or mcp-guard approvals ls"),
@@ -80,6 +84,7 @@ KINDS: Final[dict[str, Kind]] = {
     "servers-none": Kind(_NOTE, "mcp-guard wrap"),
     "server-failed": Kind(_PROBLEM, "mend what it says, then run mcp-guard check --connect"),
     "server-slow": Kind(_WARNING, "run mcp-guard check --connect, which waits longer; a first start may download it"),
+    "server-quarantined": Kind(_PROBLEM, "{how}"),
     "tools-unreviewed": Kind(_NOTE, "mcp-guard trust {server}"),
     "tools-quarantined": Kind(_WARNING, "mcp-guard pins diff {server}"),
     "pins-unusable": Kind(_PROBLEM, "restore {path} from a backup or version control"),
@@ -109,6 +114,9 @@ KINDS: Final[dict[str, Kind]] = {
     "sqlite-old": Kind(Level.OK, "nothing to do; a newer Python brings a newer SQLite"),
     "sqlite-too-old": Kind(_PROBLEM, "install the guard with a Python that has SQLite 3.37 or later"),
     "clock-behind": Kind(_WARNING, "set the clock of this machine (turn on network time)"),
+    "console-port": Kind(
+        _WARNING, "end that program, or set console.port in {path} to a free port; then restart your hosts"
+    ),
     "notify-missing": Kind(_WARNING, "pip install 'mcp-guard[notify]'"),
     "notify-off": Kind(_NOTE, "pip install 'mcp-guard[notify]'"),
 }
@@ -150,8 +158,18 @@ def find(code: str, text: str, *, detail: Sequence[str] = (), **names: object) -
         detail: Masked lines.
         names: What the `mend` of this code names.
     """
-    mend = KINDS[code].mend.format(**{key: _quoted(value) for key, value in names.items()})
+    mend = KINDS[code].mend.format(**{key: quoted(value) for key, value in names.items()})
     return Finding(code, visible(text), visible(mend), tuple(visible(line) for line in detail))
+
+
+def with_option(finding: Finding, option: str) -> Finding:
+    """The same with an option for each command of the guard in its mend.
+
+    Args:
+        finding: Any.
+        option: As `config_words` gave it, with its space; empty for none.
+    """
+    return replace(finding, mend=_COMMAND.sub(lambda command: command[0] + option, finding.mend)) if option else finding
 
 
 def fine(text: str) -> Finding:
@@ -171,7 +189,8 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def _quoted(value: object) -> str:
+def quoted(value: object) -> str:
+    """A value as a command takes it: a path as one word of a shell."""
     if isinstance(value, PurePath):
         return shlex.quote(str(value)) if sys.platform != "win32" else f'"{value}"'
     return str(value)

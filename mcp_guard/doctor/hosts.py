@@ -14,11 +14,12 @@ from typing import Any
 from mcp_guard.approval.prompt import visible
 from mcp_guard.config.hostfile import at, parse_host_file, read_bytes
 from mcp_guard.config.secretfiles import SecretFiles
-from mcp_guard.doctor.finding import Finding, Level, count, find, fine, told
+from mcp_guard.doctor.finding import Finding, Level, count, find, fine, quoted, told
 from mcp_guard.doctor.setup import Setup
 from mcp_guard.doctor.store import FILE, peek
 from mcp_guard.errors import ConfigError
 from mcp_guard.manifest.hosts import known_hosts
+from mcp_guard.wrap.entries import Left, read_entry
 from mcp_guard.wrap.locate import FROM_A_WINDOW, HostFile, Machine, find_files
 from mcp_guard.wrap.status import EntryState, HostState, survey
 
@@ -139,7 +140,8 @@ def _unreadable(host: _Host, setup: Setup) -> list[Finding]:
 def _around(host: _Host, setup: Setup) -> list[Finding]:
     """Servers that a host starts by itself, beside the guard or instead of it."""
     state = host.state
-    around = [entry for entry in state.having("bypassing") if not entry.suspect]
+    unguarded = [entry for entry in state.having("bypassing") if not entry.suspect]
+    around = [entry for entry in unguarded if not _stays(entry, host)]
     suspects = [entry for entry in state.having("bypassing") if entry.suspect]
     found = []
     where = told(state.path, setup.machine.home)
@@ -147,16 +149,36 @@ def _around(host: _Host, setup: Setup) -> list[Finding]:
         beside = "beside the guard" if state.having("wrapped") else "without the guard"
         text = f"{state.title} starts {_names(around)} {beside} ({where}): those calls are not guarded."
         found.append(find("host-bypass", text, which=_which(host, around), host=state.title))
+    reasons = dict.fromkeys(entry.why_left for entry in unguarded if entry not in around)
+    found += [_left([entry for entry in unguarded if entry.why_left == why], why, host, where) for why in reasons]
     for entry in suspects:
-        named = f"{state.title} has an entry {visible(entry.name)}"
-        text = f"{named} that names mcp-guard and starts another program ({where})."
+        text = f"{state.title} has an entry {visible(entry.name)} ({where}): {entry.why_left}."
         found.append(find("host-suspect", text, path=state.path, host=state.title))
     return found
 
 
+def _stays(entry: EntryState, host: _Host) -> bool:
+    """Whether `wrap` leaves it as it is, also when it is told to take remote ones."""
+    return bool(entry.why_left) and isinstance(read_entry(entry.name, host.of(entry), remote=True), Left)
+
+
+def _left(entries: list[EntryState], why: str, host: _Host, where: str) -> Finding:
+    """Servers that the guard could not reach: it must not be told that `wrap` helps."""
+    state, path = host.state, quoted(host.state.path)
+    verb = "starts" if any("command" in host.of(entry) for entry in entries) else "reaches"
+    text = f"{state.title} {verb} {_names(entries)} without the guard ({where}), and wrap leaves it so: {why}."
+    instead = "correct it"
+    if "SSE" in why:
+        instead = "write the server's streamable HTTP address there, if its maker has one"
+    elif "log in" in why or "logs in" in why:
+        instead = "give it a token of its own in `headers`, if its maker has such"
+    which = _which(host, entries)
+    return find("host-left", text, how=f"in {path}, {instead}, then mcp-guard wrap {which}; or remove it there")
+
+
 def _which(host: _Host, around: list[EntryState]) -> str:
     """What `wrap` has to be told to take these servers; without it, it leaves some alone."""
-    remote = all("url" in fields and not fields.get("headers") for fields in map(host.of, around))
+    remote = any("url" in fields and not fields.get("headers") for fields in map(host.of, around))
     return host.state.host + " --project" * host.state.shared + " --remote" * remote
 
 
@@ -218,11 +240,19 @@ def _twice(host: _Host) -> list[Finding]:
 
 
 def _secrets(host: _Host) -> list[Finding]:
+    state = host.state
     collected = SecretFiles()
-    for (_project, name), fields in host.fields.items():
+    found: set[tuple[str, str]] = set()
+    for (project, name), fields in host.fields.items():
+        before = len(collected.files)
         collected.move_from(name, fields)
+        found |= {(project, name)} if len(collected.files) > before else set()
     number = len(collected.files)
     if not number:
         return []
-    text = f"{host.state.title} has {count(number, 'secret')} in plain text in its configuration."
-    return [find("host-secret", text)]
+    text = f"{state.title} has {count(number, 'secret')} in plain text in its configuration."
+    with_one = [entry for entry in state.entries if (entry.project, entry.name) in found]
+    takes = [entry for entry in with_one if entry.state != "wrapped" and not (entry.suspect or _stays(entry, host))]
+    if takes:
+        return [find("host-secret", text, how=f"mcp-guard wrap {_which(host, takes)} (moves it into a private file)")]
+    return [find("host-secret", text, how=f"take it out of {quoted(state.path)} by hand: wrap leaves that entry alone")]

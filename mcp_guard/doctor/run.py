@@ -11,8 +11,9 @@ from typing import Final, Generic, TypeVar
 
 import anyio
 
-from mcp_guard.doctor import config, data, hosts, keys, machine, programs, record, servers, startup, store, tools
-from mcp_guard.doctor.finding import Finding, Level, find
+from mcp_guard.config.load import config_words
+from mcp_guard.doctor import config, data, hosts, keys, machine, page, programs, record, servers, startup, store, tools
+from mcp_guard.doctor.finding import Finding, Level, find, with_option
 from mcp_guard.doctor.setup import Load, Machine, Setup, take_in
 from mcp_guard.model import JsonDict
 
@@ -65,6 +66,7 @@ CHECKS: Final = (
     Check("record", "removed files", record.unlinked),
     Check("machine", "versions", machine.versions),
     Check("machine", "clock", machine.clock),
+    Check("machine", "the page's port", page.port),
     Check("machine", "notifications", machine.notifications),
 )
 
@@ -155,7 +157,9 @@ def diagnose(
         groups["servers"] += anyio.run(_start_servers, setup)
     for check, job in jobs:
         groups[check.group] += _result(check.name, job, deadline)
+    option = "" if path is None else config_words(path, found_on.env)
     for found in groups.values():
+        found[:] = [with_option(finding, option) for finding in found]
         found.sort(key=lambda finding: -finding.level.rank)
     return Diagnosis(setup, groups)
 

@@ -17,6 +17,8 @@ from mcp_guard.approval.prompt import clip
 from mcp_guard.config.load import LoadedConfig
 from mcp_guard.doctor.finding import Finding, count, find, fine
 from mcp_guard.downstream.definition import Listing
+from mcp_guard.downstream.lockfile import LOCK_NAME, LockFile
+from mcp_guard.downstream.looking import OnlyLooking
 from mcp_guard.downstream.pool import Pool, ServerState
 from mcp_guard.masking.masker import Masker
 from mcp_guard.parts import from_own_folder, resolve_servers
@@ -49,7 +51,7 @@ class Probe:
 
 
 async def probe(loaded: LoadedConfig, names: Collection[str], *, timeout_s: float) -> dict[str, Probe]:
-    """Start servers, list what they offer, stop them.
+    """Start servers, list what they offer, stop them. What guard.lock holds back is not started.
 
     Args:
         loaded: The configuration, with the references of `names` resolved.
@@ -80,7 +82,8 @@ async def _probe(loaded: LoadedConfig, masker: Masker, timeout_s: float) -> dict
         listings.setdefault(name, (listing, anyio.current_time() - started))
 
     started = anyio.current_time()
-    pool = Pool(servers, mask_text=masker.text, log=log, on_listing=note, first_delay_s=_NO_RESTART_S)
+    gate = OnlyLooking(LockFile(loaded.folder / LOCK_NAME))
+    pool = Pool(servers, mask_text=masker.text, log=log, on_listing=note, gate=gate, first_delay_s=_NO_RESTART_S)
     async with pool.running():
         pool.start("doctor")
         await pool.settled(timeout_s)
@@ -90,11 +93,13 @@ async def _probe(loaded: LoadedConfig, masker: Masker, timeout_s: float) -> dict
 
 
 def judge(probes: Mapping[str, Probe]) -> list[Finding]:
-    """Servers that do not start, or not in time."""
+    """Servers that do not start, or not in time, or are held back."""
     findings = []
     for name, probed in probes.items():
         reason = probed.state.reason.removeprefix(f"{name} ")
-        if probed.state.status == "failed" or (probed.state.status == "starting" and reason):
+        if probed.state.held:
+            findings.append(find("server-quarantined", f"Server {name} is {reason}.", how=probed.state.held))
+        elif probed.state.status == "failed" or (probed.state.status == "starting" and reason):
             text = f"Server {name} does not start: {reason}."
             findings.append(find("server-failed", text, detail=_stderr(probed)))
         elif probed.state.status != "ready":

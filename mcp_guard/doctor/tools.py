@@ -50,7 +50,7 @@ def pins(setup: Setup) -> list[Finding]:
     """What `guard.lock` holds back, and whether it can be used."""
     if setup.loaded is None or setup.path is None:
         return []
-    file = LockFile(setup.path.with_name(LOCK_NAME), setup.loaded.data_dir / "pins")
+    file = LockFile(setup.path.with_name(LOCK_NAME))
     try:
         lock = file.read()
     except ConfigError as error:

@@ -9,7 +9,7 @@ from mcp_guard.downstream.server import ResolvedServer
 from mcp_guard.model import Target
 
 if TYPE_CHECKING:
-    from mcp_guard.downstream.definition import Listing
+    from mcp_guard.downstream.definition import Listing, Program
 
 
 class Accepted(Protocol):
@@ -52,12 +52,24 @@ class Accepted(Protocol):
 class Gate(Protocol):
     """What stands between a server and its being used."""
 
-    async def before_start(self, server: ResolvedServer) -> None:
-        """Look at its program; raises QuarantinedError where it must not be started."""
+    async def before_start(self, server: ResolvedServer) -> Program | None:
+        """Look at its program, if that matters; raises QuarantinedError where it must not be started."""
         ...
 
-    async def listed(self, server: ResolvedServer, listing: Listing, *, first: bool) -> None:
-        """Judge what one of its links listed, before any of it is offered."""
+    async def listed(
+        self, server: ResolvedServer, listing: Listing, *, first: bool, program: Program | None = None
+    ) -> None:
+        """Judge what one of its links listed, before any of it is offered.
+
+        Args:
+            server: The server.
+            listing: Everything it offers.
+            first: Whether it was just started.
+            program: What `before_start` found when this link was started.
+
+        Raises:
+            QuarantinedError: it is to be ended: what was started may be another program than was looked at.
+        """
         ...
 
     def admit(self, target: Target) -> None:
@@ -98,10 +110,13 @@ class Anything:
         """See `Accepted`."""
         return True
 
-    async def before_start(self, server: ResolvedServer) -> None:
+    async def before_start(self, server: ResolvedServer) -> Program | None:  # noqa: ARG002
         """See `Gate`."""
+        return None
 
-    async def listed(self, server: ResolvedServer, listing: Listing, *, first: bool) -> None:
+    async def listed(
+        self, server: ResolvedServer, listing: Listing, *, first: bool, program: Program | None = None
+    ) -> None:
         """See `Gate`."""
 
     def admit(self, target: Target) -> None:

@@ -13,7 +13,7 @@ from mcp_guard.downstream import report
 from mcp_guard.downstream.accepted import Accepted, Anything
 from mcp_guard.downstream.bounds import schema_fits
 from mcp_guard.downstream.definition import Listing
-from mcp_guard.downstream.index import FactsOf, Index, build, target_of
+from mcp_guard.downstream.index import FactsOf, Index, build, target_of, work_out
 from mcp_guard.downstream.names import check_servers, exposed_name
 from mcp_guard.downstream.remembered import Remembered
 from mcp_guard.downstream.server import ResolvedServer
@@ -53,6 +53,7 @@ class Catalog:
         self._judged = self._pins.generation
         self._listings: dict[str, Listing] = {}
         self._listed: set[str] = set()
+        self._prepared: dict[str, Listing] = {}
         self._checkers: dict[tuple[str, str], ArgumentChecker] = {}
         for name, server in self._servers.items():
             known = remembered.load(server) if remembered is not None else None
@@ -62,14 +63,21 @@ class Catalog:
 
     def update(self, server: str, listing: Listing) -> bool:
         """Take over what a server offers now; False when nothing changed."""
+        if self._prepared.get(server) is not listing:
+            self.prepare(server, listing)
         self._listed.add(server)
         if self._listings.get(server) == listing:
             return self.judge_again()
         self._listings[server] = listing
-        if self._remembered is not None:
-            self._remembered.save(self._servers[server], listing)
         self._rebuild()
         return True
+
+    def prepare(self, server: str, listing: Listing) -> None:
+        """Do beforehand what takes long in `update`. For a worker thread: others have their turn meanwhile."""
+        work_out(listing)
+        if self._remembered is not None and self._listings.get(server) != listing:
+            self._remembered.save(self._servers[server], listing)
+        self._prepared[server] = listing
 
     def judge_again(self) -> bool:
         """Look at the lists anew where the lock says something else now; False when it does not."""

@@ -11,6 +11,7 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mcp_guard.downstream.snapshot import Snapshot
+from mcp_guard.downstream.steps import json_in_steps
 from mcp_guard.errors import GuardError
 from mcp_guard.keystore import KeyStore
 from mcp_guard.system import make_private_dir, replace_private
@@ -36,9 +37,18 @@ class CopyStore:
     def __init__(self, folder: Path, keys: KeyStore) -> None:
         self.folder = folder
         self._keys = keys
+        self._known: dict[str, tuple[tuple[int, ...], Copies]] = {}
+        """What was written last, while the file is that one."""
 
     def load(self, server: str) -> Copies:
         """What is kept of a server; empty where nothing usable is."""
+        stamp = self._stamp(server)
+        known = self._known.get(server)
+        if stamp is not None and known is not None and known[0] == stamp:
+            return known[1]
+        return self._read(server)
+
+    def _read(self, server: str) -> Copies:
         try:
             sealed = (self.folder / f"{server}.sealed").read_bytes()
             return Copies.model_validate_json(self._keys.open(_KEY, sealed, bound_to=_bound(server)))
@@ -49,11 +59,22 @@ class CopyStore:
         """Replace what is kept; False when it cannot be written."""
         try:
             make_private_dir(self.folder)
-            sealed = self._keys.seal(_KEY, copies.model_dump_json().encode(), bound_to=_bound(server))
+            fields = {name: None if part is None else dict(part) for name, part in copies}
+            sealed = self._keys.seal(_KEY, json_in_steps(fields, 3), bound_to=_bound(server))
             replace_private(self.folder / f"{server}.sealed", sealed)
         except (OSError, GuardError, ValueError):
             return False
+        stamp = self._stamp(server)
+        if stamp is not None:
+            self._known[server] = stamp, copies
         return True
+
+    def _stamp(self, server: str) -> tuple[int, ...] | None:
+        try:
+            found = (self.folder / f"{server}.sealed").stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _bound(server: str) -> str:

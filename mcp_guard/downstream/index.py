@@ -12,11 +12,11 @@ from mcp.shared.uri_template import InvalidUriTemplate, UriTemplate
 
 from mcp_guard.downstream.accepted import Accepted
 from mcp_guard.downstream.bounds import schema_fits
-from mcp_guard.downstream.definition import MAX_NAME, Listing, definition_digest
+from mcp_guard.downstream.definition import MAX_NAME, Listing, worked_out
 from mcp_guard.downstream.names import RESERVED, exposed_name
 from mcp_guard.downstream.others import Kind, bare, item_key, stable
 from mcp_guard.downstream.server import ResolvedServer
-from mcp_guard.errors import GuardError
+from mcp_guard.downstream.snapshot import tool_pin
 from mcp_guard.manifest.hidden import hides_where_exact
 from mcp_guard.model import CallKind, JsonDict, Target, ToolFacts
 
@@ -88,27 +88,26 @@ class _Builder:
             self._problem(server, "a tool has no usable name")
             return
         exposed = exposed_name(server, name)
-        if not isinstance(schema, dict) or not schema_fits(schema):
+        if not isinstance(schema, dict) or not worked_out(_usable, tool):
             self._problem(server, f"tool {exposed} has no usable input schema, or one that is too big")
             return
         if self._taken(self.index.tools, server, exposed):
             return
-        try:
-            target = self._tool_target(server, name, exposed, tool, schema)
-        except GuardError:
+        pin = tool_pin(tool)
+        if pin is None:
             self._problem(server, f"tool {exposed} has no canonical form")
             return
-        why = self._pins.tool_objection(server.name, name, target.definition_digest)
-        why = why or (_HIDES if hides_where_exact(tool) else None)
+        why = self._pins.tool_objection(server.name, name, pin.digest)
+        why = why or (_HIDES if worked_out(hides_where_exact, tool) else None)
         if why is not None:
             self.index.quarantined.setdefault(exposed, (server.name, why))
             self._problem(server, f"{exposed} is quarantined, {why}")
             return
+        target = self._tool_target(server, name, exposed, tool, pin.digest)
         self.index.tools[exposed] = (target, {**tool, "name": exposed})
 
-    def _tool_target(self, server: ResolvedServer, name: str, exposed: str, tool: JsonDict, schema: JsonDict) -> Target:
-        output, annotations = tool.get("outputSchema"), tool.get("annotations")
-        definition = definition_digest(tool)
+    def _tool_target(self, server: ResolvedServer, name: str, exposed: str, tool: JsonDict, definition: str) -> Target:
+        schema, output, annotations = (tool.get(key) for key in ("inputSchema", "outputSchema", "annotations"))
         told = annotations if isinstance(annotations, dict) else {}
         return Target(
             kind=CallKind.TOOL,
@@ -117,7 +116,7 @@ class _Builder:
             exposed=exposed,
             local=server.local,
             definition_digest=definition,
-            input_schema=schema,
+            input_schema=schema if isinstance(schema, dict) else None,
             output_schema=output if isinstance(output, dict) else None,
             facts=self._facts_of(server.name, name, told, definition),
             server_identity=server.identity,
@@ -158,18 +157,18 @@ class _Builder:
         if why is not None:
             self._problem(server, f"a resource template is quarantined, {why}")
             return
-        try:
-            self.index.templates.append((server.name, UriTemplate.parse(text), template))
-        except InvalidUriTemplate:
+        parsed = worked_out(_parsed, template)
+        if parsed is None:
             self._problem(server, "a resource template is not usable")
+        else:
+            self.index.templates.append((server.name, parsed, template))
 
     def _objection(self, server: ResolvedServer, kind: Kind, name: str, definition: JsonDict) -> str | None:
-        try:
-            digest = definition_digest(definition)
-        except GuardError:
+        pin = tool_pin(definition)
+        if pin is None:
             return "it has no canonical form"
-        why = self._pins.item_objection(server.name, item_key(kind, name), digest)
-        return why or (_HIDES if hides_where_exact(definition) else None)
+        why = self._pins.item_objection(server.name, item_key(kind, name), pin.digest)
+        return why or (_HIDES if worked_out(hides_where_exact, definition) else None)
 
     def _taken(self, names: dict[str, tuple[Target, JsonDict]], server: ResolvedServer, exposed: str) -> bool:
         if exposed.startswith(RESERVED):
@@ -182,6 +181,28 @@ class _Builder:
 
     def _problem(self, server: ResolvedServer, text: str) -> None:
         self.index.problems.append(f"{server.name}: {text}")
+
+
+def work_out(listing: Listing) -> None:
+    """Everything that `build` needs of these definitions and that takes long. For a worker thread."""
+    for tool in listing.tools:
+        worked_out(_usable, tool)
+    for template in listing.templates:
+        worked_out(_parsed, template)
+    for item in (*listing.tools, *listing.prompts, *map(stable, listing.resources), *listing.templates):
+        tool_pin(item)
+        worked_out(hides_where_exact, item)
+
+
+def _usable(tool: JsonDict) -> bool:
+    return schema_fits(tool.get("inputSchema"))
+
+
+def _parsed(template: JsonDict) -> UriTemplate | None:
+    try:
+        return UriTemplate.parse(str(template.get("uriTemplate")))
+    except InvalidUriTemplate:
+        return None
 
 
 _HIDES = "it hides characters where they cannot be shown"

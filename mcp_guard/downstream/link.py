@@ -148,7 +148,7 @@ class Link:
         try:
             with pending.scope, anyio.move_on_after(timeout_s) as deadline:
                 raw = await self.session.send_request(request, RAW, progress_callback=_progress(progress))
-                pending.result = _accepted(request.method, raw)
+                pending.result = _accepted(request.method, {**raw, **pending.mark.items})
             if deadline.cancelled_caught:
                 reason = f"no answer within {timeout_s:g} s"
             elif pending.scope.cancelled_caught:

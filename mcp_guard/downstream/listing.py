@@ -11,7 +11,7 @@ import mcp_types as types
 from mcp import MCPError
 from pydantic import JsonValue, ValidationError
 
-from mcp_guard.downstream.definition import Listing
+from mcp_guard.downstream.definition import Definition, Listing
 from mcp_guard.downstream.link import Link
 from mcp_guard.downstream.session import MAX_ITEMS
 from mcp_guard.errors import FaultError
@@ -20,7 +20,7 @@ from mcp_guard.model import JsonDict
 MAX_PAGES: Final = 100
 """Pages of one list that are followed; a paginator without an end cannot hang the guard."""
 
-MAX_LIST_BYTES: Final = 16 * 1024 * 1024
+MAX_LIST_BYTES: Final = 4 * 1024 * 1024
 """Characters of one list as JSON, all pages together."""
 
 _LIST_TIMEOUT_S: Final = 30.0
@@ -73,7 +73,7 @@ async def _pages(link: Link, request: Any, key: str) -> tuple[JsonDict, ...]:
             if room <= 0:
                 link.dispatcher.dropped += 1
             elif isinstance(item, dict):
-                found.append(item)
+                found.append(Definition(item))
         following = answer.result.get("nextCursor")
         if not isinstance(following, str) or following == cursor or room <= 0:
             break

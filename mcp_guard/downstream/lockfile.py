@@ -20,12 +20,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mcp_guard.canon import keyed_digest
 from mcp_guard.errors import ConfigError
-from mcp_guard.system import FileLock, make_private_dir, replace_private, writers_of
+from mcp_guard.system import FileLock, replace_private, writers_of
 
 LOCK_NAME: Final = "guard.lock"
 MAX_BYTES: Final = 64 * 1024 * 1024
 """Larger than any lock the guard writes: 100 servers of 5000 tools."""
 
+_WRITER: Final = ".writer"
+"""End of the name of the empty file by which writers exclude each other. `manifest.protect` knows it too."""
 _WAIT_S: Final = 5.0
 _POLL_S: Final = 0.01
 _SHORT: Final = 16
@@ -129,16 +131,14 @@ class LockFile:
 
     Args:
         path: `guard.lock`.
-        folder: Private folder of the data folder; the file that writers exclude each other by is there.
-        install: Name of that data folder; empty for a file that is only read.
+        install: Name of the data folder (`install_of`); empty for a file that is only read.
     """
 
-    def __init__(self, path: Path, folder: Path, install: str = "") -> None:
+    def __init__(self, path: Path, install: str = "") -> None:
         self.path = path
         self.install = install
         self.seen: Stamp | None = None
         """Stamp of what was read or written last."""
-        self._folder = folder
 
     def stamp(self) -> Stamp | None:
         """Changes whenever the file does; None where there is none."""
@@ -199,6 +199,9 @@ class LockFile:
             ConfigError: it is not usable.
             OSError: it cannot be written.
         """
+        now = self.read()
+        if now is not None and step(now) == now:
+            return now  # nothing to write, also where nothing could be
         with self._alone():
             now = self.read()
             wanted = step(now or missing)
@@ -213,8 +216,9 @@ class LockFile:
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        make_private_dir(self._folder)
-        lock = FileLock(self._folder / "lock")
+        # Beside the file itself, where a link leads: guards with other data folders write it too.
+        real = Path(os.path.realpath(self.path))
+        lock = FileLock(real.with_name(f".{real.name}{_WRITER}"))
         end = time.monotonic() + _WAIT_S
         while not lock.try_acquire():
             if time.monotonic() > end:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final, Literal, TypeAlias
 
-from mcp_guard.downstream.definition import Listing
+from mcp_guard.downstream.definition import Definition, Listing, worked_out
 from mcp_guard.model import CallKind, JsonDict, MaskedText
 
 Kind: TypeAlias = Literal["prompt", "resource", "template"]
@@ -68,11 +68,15 @@ def _items(listing: Listing, mask: Callable[[str], MaskedText]) -> Iterator[tupl
 
 def stable(resource: JsonDict) -> JsonDict:
     """A resource without what changes with its content: its size, and when it was changed."""
+    return worked_out(_stable, resource)
+
+
+def _stable(resource: JsonDict) -> JsonDict:
     rest = {key: value for key, value in resource.items() if key != "size"}
     annotations = rest.get("annotations")
     if isinstance(annotations, dict) and "lastModified" in annotations:
         rest["annotations"] = {key: value for key, value in annotations.items() if key != "lastModified"}
-    return {key: value for key, value in rest.items() if key != "annotations" or value}
+    return Definition({key: value for key, value in rest.items() if key != "annotations" or value})
 
 
 def bare(resource: JsonDict) -> JsonDict:

@@ -8,6 +8,7 @@ changed or new tool, changed instructions or another program is held back, for e
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 
 import anyio
 from anyio import to_thread
@@ -71,7 +72,6 @@ class Pins(Verdicts):
         super().__init__(lock, dict(servers) if alone else frozen_names(servers, lock, log))
         self._file, self._copies, self._mask, self._log, self._alone = file, copies, mask, log, alone
         self._known_before = frozenset(lock.servers)
-        self._programs: dict[str, Program] = {}
         self._turn = anyio.Lock()
         self._note: Note | None = None
         self._accepted_elsewhere: list[str] = []
@@ -121,27 +121,31 @@ class Pins(Verdicts):
                 await self._recorded(record)
             self._accepted_elsewhere = self._accepted_elsewhere[1:]
 
-    async def before_start(self, server: ResolvedServer) -> None:
-        """Look at the program files before a server is started or connected.
+    async def before_start(self, server: ResolvedServer) -> Program | None:
+        """Look at the program files before a server is started or connected; None where they do not matter.
 
         Raises:
             QuarantinedError: they are not the accepted ones; it must not be started.
             DownstreamUnavailableError: its program is not found.
         """
         if server.pins != "program":
-            return
+            return None
         program = await to_thread.run_sync(observe, server)
         async with self._turn:
-            self._programs[server.name] = program
             record = await to_thread.run_sync(self._judge_program, server, program)
         await self._recorded(record)
+        if self._unusable:
+            hint = f"`{report.mending(server.name, self._unusable)}` says how to mend it"
+            raise QuarantinedError(f"quarantined and not started: {self._unusable}", hint=hint)
+        self._refuse_program(server, "quarantined and not started")
+        return program
+
+    def _refuse_program(self, server: ResolvedServer, what: str) -> None:
         pin = self._lock.servers.get(server.name)
         held = STARTS & set(self._held(server.name, pin).server) if pin is not None else set()
-        if held or self._unusable:
-            why = self._unusable or f"its {report.causes(held)} changed since it was accepted"
+        if held and server.pins == "program":
             hint = f"`mcp-guard pins diff {server.name}` shows it, `mcp-guard pins accept {server.name}` starts it"
-            hint = f"`{report.mending(server.name, why)}` says how to mend it" if self._unusable else hint
-            raise QuarantinedError(f"quarantined and not started: {why}", hint=hint)
+            raise QuarantinedError(f"{what}: its {report.causes(held)} changed since it was accepted", hint=hint)
 
     async def listed(
         self, server: ResolvedServer, listing: Listing, *, first: bool, program: Program | None = None
@@ -151,22 +155,26 @@ class Pins(Verdicts):
         Args:
             server: The server.
             listing: Everything it offers.
-            first: Whether it was just started; its files are then looked at once more.
-            program: Its files as they were when it was started; None looks at them.
+            first: Whether it was just started; its files are then looked at once more. They could have been exchanged
+                between the look and the start.
+            program: Its files as they were just before the start.
 
         Raises:
             AuditUnavailableError: it cannot be recorded.
+            QuarantinedError: another program may have been started; the link is to be ended.
         """
         if server.pins == "off":
             return
         async with self._turn:
+            found, swapped = program or Program(), False
             if first and server.pins == "program":
-                now = program if program is not None else await to_thread.run_sync(observe, server)
-                self._programs[server.name] = now
-            started = self._programs.get(server.name, Program())
-            snapshot = await to_thread.run_sync(snapshot_of, server, listing, started, self._mask)
-            record = await to_thread.run_sync(self._judge, server, snapshot)
+                found = await to_thread.run_sync(observe, server)
+                swapped = program is not None and not program.same_files(found)
+            snapshot = await to_thread.run_sync(snapshot_of, server, listing, found, self._mask)
+            record = await to_thread.run_sync(partial(self._judge, server, snapshot, swapped=swapped))
         await self._recorded(record)
+        if first:
+            self._refuse_program(server, "quarantined and ended")
 
     def accept(
         self, server: ResolvedServer, listing: Listing, *, by: str = "review", program: Program | None = None
@@ -227,7 +235,7 @@ class Pins(Verdicts):
         self._keep(server, snapshot, offered=not found.empty)
         return None
 
-    def _judge(self, server: ResolvedServer, snapshot: Snapshot) -> Record | None:
+    def _judge(self, server: ResolvedServer, snapshot: Snapshot, *, swapped: bool) -> Record | None:
         self.reload()
         pin = self._lock.servers.get(server.name)
         if pin is None:
@@ -236,6 +244,9 @@ class Pins(Verdicts):
             self._change(server, lambda lock: with_names(lock, server))
         found, held = deviations(pin, snapshot), self._held(server.name, pin)
         found = found.joined(only(shadows(server, snapshot, self._servers, self._lock, self._lock.servers), found, pin))
+        if swapped:
+            self._log(f"{server.name}: its program files changed while it started")
+            found = found.joined(Quarantine(server=["files"]))
         if not covers(held, found):
             return self._hold(server, found, snapshot)
         if not held.empty:
@@ -266,7 +277,7 @@ class Pins(Verdicts):
                 server.name, Copies(accepted=snapshot, latest=snapshot, offered=None if shadowing.empty else snapshot)
             )
             self._log(f"{server.name}: accepted on first use, {report.count(len(pin.tools), 'tool')} pinned")
-        for line in report.lines(kept.quarantine, self._mask):
+        for line in report.summary(kept.quarantine, self._mask, most=report.MOST_LOGGED):
             self._log(f"{server.name}: quarantined: {line}")
         return self._record_of("server.pinned", server.name, kept.quarantine, tools=len(kept.tools))
 
@@ -283,7 +294,7 @@ class Pins(Verdicts):
         if self._change(server, step):
             self._unsaved.pop(server.name)
         self._keep(server, snapshot, offered=True)
-        for line in report.lines(found, self._mask):
+        for line in report.summary(found, self._mask, most=report.MOST_LOGGED):
             self._log(f"{server.name}: quarantined: {line}; see `mcp-guard pins diff {server.name}`")
         return self._record_of("server.quarantined", server.name, found)
 
@@ -311,7 +322,7 @@ class Pins(Verdicts):
         return pin if self._alone else pin.model_copy(update={"names": server.names})
 
     def _record_of(self, kind: str, server: str, held: Quarantine, **more: JsonValue) -> Record:
-        what = [self._mask(line) for line in report.lines(held, self._mask)]
+        what = [self._mask(line) for line in report.summary(held, self._mask, most=report.MOST_RECORDED)]
         return Record(
             kind,
             tool=server,

@@ -15,22 +15,18 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 import anyio
+from anyio import to_thread
 from anyio.abc import TaskGroup
 
 from mcp_guard.downstream.accepted import Anything, Gate
-from mcp_guard.downstream.definition import Listing
+from mcp_guard.downstream.definition import Listing, Program
 from mcp_guard.downstream.link import Link, LinkOptions, ListRoots, open_link
 from mcp_guard.downstream.listing import fetch_listing
+from mcp_guard.downstream.pace import Pace
 from mcp_guard.downstream.process import Log
 from mcp_guard.downstream.requests import build_request
 from mcp_guard.downstream.server import ResolvedServer
-from mcp_guard.errors import (
-    DownstreamUnavailableError,
-    FaultError,
-    GuardError,
-    OverloadedError,
-    QuarantinedError,
-)
+from mcp_guard.errors import DownstreamUnavailableError, FaultError, GuardError, OverloadedError, QuarantinedError
 from mcp_guard.model import Call, RawArguments, RawResult
 from mcp_guard.permit import Permit
 from mcp_guard.ports import ProgressSink
@@ -61,6 +57,8 @@ class ServerState:
     reason: str = ""
     protocol: str = ""
     tools: int = 0
+    held: str = ""
+    """Where its program is quarantined, so that it was not started or was ended: what to do about it."""
 
 
 class _Entry:
@@ -75,14 +73,24 @@ class _Entry:
         self.refresh = anyio.Event()
         self.again = anyio.Event()
         """Set when it may be started once more, without waiting for the delay."""
-        self.blocked = False
-        """Whether its program is quarantined: it is not started until the lock changes."""
-        self.stale = False
-        """Whether the server said that a list changed, and it was not read again yet."""
+        self.blocked: QuarantinedError | None = None
+        """Why its program is quarantined: it is not started until the lock changes."""
+        self.announced = 0
+        """How often the server said that a list changed."""
+        self.read = 0
+        """`announced` when the lists were last begun to be read, and then judged."""
         self.listed_at = 0.0
+        self.pace = Pace()
+        self.program: Program | None = None
+        """Its files as they were just before the start."""
         self.listing = anyio.Lock()
         self.scope = anyio.CancelScope()
         self.failures: deque[float] = deque(maxlen=_BREAKER_FAILURES)
+
+    @property
+    def stale(self) -> bool:
+        """Whether the server said that a list changed, and it was not read again to the end."""
+        return self.read != self.announced
 
     def become(self, state: ServerState, link: Link | None = None) -> None:
         self.state, self.link = state, link
@@ -100,6 +108,7 @@ class Pool:
         on_listing: Told what a server offers when it is ready and whenever that changed.
         protocols: Protocol revisions of the last run by server name; spares older servers a probe.
         gate: Judges programs before they start, lists before they are offered, and calls before they are sent.
+        prepare: Does beforehand what `on_listing` would take long for; on a worker thread.
     """
 
     def __init__(
@@ -111,6 +120,7 @@ class Pool:
         on_listing: Callable[[str, Listing], None],
         protocols: Mapping[str, str] | None = None,
         gate: Gate | None = None,
+        prepare: Callable[[str, Listing], None] | None = None,
         first_delay_s: float = _FIRST_DELAY_S,
         idle_s: float = IDLE_S,
     ) -> None:
@@ -120,6 +130,7 @@ class Pool:
         self._on_listing = on_listing
         self._protocols = dict(protocols or {})
         self._gate: Gate = gate if gate is not None else Anything()
+        self._prepare = prepare
         self._first_delay_s = first_delay_s
         self._idle_s = idle_s
         self._used: dict[str, float] = {}
@@ -218,7 +229,7 @@ class Pool:
             if not _too_old(entry, older_than_s):
                 return
             try:
-                await self._list(entry, link)
+                await self._list_again(entry, link)
             except FaultError as error:
                 self._log(f"{server}: its lists could not be read again: {error.message}")
                 raise DownstreamUnavailableError(f"{server} does not list its tools; nothing was sent") from error
@@ -227,6 +238,9 @@ class Pool:
         """`refresh` for every server of a principal, side by side; one that fails keeps what is known of it."""
 
         async def one(server: str) -> None:
+            entry = self._entries.get((server, principal_key))
+            if entry is not None and entry.pace.wait_s(anyio.current_time()) > 0:
+                return  # listed a moment ago, and announces changes all the time: that keeps nobody waiting
             with contextlib.suppress(DownstreamUnavailableError):
                 await self.refresh(server, principal_key, older_than_s=older_than_s)
 
@@ -238,8 +252,8 @@ class Pool:
     def start_again(self) -> None:
         """Try to start servers again that were quarantined before their start: the lock changed."""
         for entry in self._entries.values():
-            if entry.blocked:
-                entry.blocked = False
+            if entry.blocked is not None:
+                entry.blocked = None
                 entry.become(ServerState("starting"))
                 entry.again.set()
 
@@ -251,8 +265,8 @@ class Pool:
         with anyio.move_on_after(entry.server.start_timeout_s):
             while entry.state.status == "starting":
                 await entry.changed.wait()
-        if entry.blocked:
-            raise QuarantinedError(f"{server} is {entry.state.reason}")
+        if entry.blocked is not None:
+            raise QuarantinedError(f"{server} is {entry.state.reason}", hint=entry.blocked.hint)
         if entry.link is None:
             reason = entry.state.reason or "it is still starting"
             raise DownstreamUnavailableError(f"{server} is not available: {reason}")
@@ -268,10 +282,10 @@ class Pool:
             started = anyio.current_time()
             reason = await self._live(entry)
             self._log(f"{entry.server.name}: {reason}")
-            entry.become(ServerState("failed", reason))
+            entry.become(ServerState("failed", reason, held=entry.blocked.hint if entry.blocked is not None else ""))
             attempt = 0 if anyio.current_time() - started > _BREAKER_WINDOW_S else attempt
             entry.again = anyio.Event()
-            with anyio.move_on_after(None if entry.blocked else self._delay(entry, attempt)):
+            with anyio.move_on_after(None if entry.blocked is not None else self._delay(entry, attempt)):
                 await entry.again.wait()
             attempt += 1
             entry.become(ServerState("starting", reason))
@@ -299,13 +313,13 @@ class Pool:
             legacy=entry.legacy,
         )
         try:
-            await self._gate.before_start(entry.server)
+            entry.program = await self._gate.before_start(entry.server)
             async with open_link(entry.server, options) as link:
                 entry.legacy = not link.modern
                 await self._list(entry, link, first=True)
                 await self._until_ended(entry, link)
         except QuarantinedError as error:
-            entry.blocked = True
+            entry.blocked = error
             return error.message
         except GuardError as error:
             return error.message
@@ -323,7 +337,7 @@ class Pool:
                     async with entry.listing:
                         try:
                             if entry.stale:
-                                await self._list(entry, link)
+                                await self._list_again(entry, link)
                         except FaultError as error:
                             self._log(f"{entry.server.name}: its lists could not be read again: {error.message}")
 
@@ -333,15 +347,29 @@ class Pool:
             entry.become(ServerState("failed", "its session ended"))
             tasks.cancel_scope.cancel()
 
+    async def _list_again(self, entry: _Entry, link: Link) -> None:
+        if not entry.stale:
+            await self._list(entry, link)
+            return
+        await anyio.sleep(entry.pace.wait_s(anyio.current_time()))
+        began = anyio.current_time()
+        try:
+            await self._list(entry, link)
+        finally:
+            entry.pace.listed(began, anyio.current_time())
+
     async def _list(self, entry: _Entry, link: Link, *, first: bool = False) -> None:
         # A change that is announced from here on is a reason to list once more.
-        entry.stale = False
+        announced = entry.announced
         try:
             listing = await fetch_listing(link)
-            await self._gate.listed(entry.server, listing, first=first)
+            await self._gate.listed(entry.server, listing, first=first, program=entry.program)
+            if self._prepare is not None:
+                await to_thread.run_sync(self._prepare, entry.server.name, listing)
         except BaseException:
-            entry.stale = True
+            entry.announced += 1
             raise
+        entry.read = announced
         entry.listed_at = anyio.current_time()
         if link.dispatcher.dropped:
             self._log(
@@ -366,5 +394,5 @@ def _too_old(entry: _Entry, older_than_s: float | None) -> bool:
 
 
 async def _set(entry: _Entry) -> None:
-    entry.stale = True
+    entry.announced += 1
     entry.refresh.set()

@@ -17,13 +17,13 @@ from typing import cast
 
 import anyio
 
+from mcp_guard.downstream.patient import PatientPump
 from mcp_guard.downstream.server import ResolvedServer
 from mcp_guard.downstream.stderr import StderrKeeper
 from mcp_guard.errors import DownstreamUnavailableError, WireError
 from mcp_guard.model import JsonDict
 from mcp_guard.system import death_wrapper, kill_group
 from mcp_guard.wire.lines import TooLong
-from mcp_guard.wire.pump import Pump
 from mcp_guard.wire.reader import DOWNSTREAM
 from mcp_guard.wire.streams import Inbox, Outbox
 
@@ -97,9 +97,15 @@ class _ChildProtocol(asyncio.SubprocessProtocol):
         self._stderr = stderr
         self._bad: deque[float] = deque(maxlen=MAX_BAD_LINES)
         self._transport: asyncio.SubprocessTransport | None = None
-        self._pump = Pump(DOWNSTREAM, accept=self._accept, refuse=self._refuse)
+        self._pauses: set[str] = set()
+        self._pump = PatientPump(
+            DOWNSTREAM, accept=self._accept, refuse=self._refuse, busy=lambda busy: self._pause("a long line", on=busy)
+        )
         self.bad_lines = 0
-        self.inbox = Inbox(pause=lambda: self._reading(on=False), resume=lambda: self._reading(on=True))
+        self.inbox = Inbox(
+            pause=lambda: self._pause("the session lags", on=True),
+            resume=lambda: self._pause("the session lags", on=False),
+        )
         self.outbox: Outbox | None = None
         self.exited = anyio.Event()
         self.ended = anyio.Event()
@@ -123,7 +129,7 @@ class _ChildProtocol(asyncio.SubprocessProtocol):
             self.outbox.break_off()
         elif fd == 1:
             self._pump.finish()
-            self.end()
+            self._pump.when_done(self.end)
         else:
             self._stderr.finish()
 
@@ -132,7 +138,7 @@ class _ChildProtocol(asyncio.SubprocessProtocol):
         if self.outbox is not None:
             self.outbox.break_off()
         # A grandchild may hold the pipe open for ever, so its end is not awaited.
-        asyncio.get_running_loop().call_later(_DRAIN_S, self.end)
+        asyncio.get_running_loop().call_later(_DRAIN_S, self._pump.when_done, self.end)
 
     def pause_writing(self) -> None:
         if self.outbox is not None:
@@ -167,6 +173,10 @@ class _ChildProtocol(asyncio.SubprocessProtocol):
             self.outbox.break_off()
         self._reading(on=False)
         self.end()
+
+    def _pause(self, why: str, *, on: bool) -> None:
+        (self._pauses.add if on else self._pauses.discard)(why)
+        self._reading(on=not self._pauses)
 
     def _reading(self, *, on: bool) -> None:
         pipe = self._transport.get_pipe_transport(1) if self._transport is not None else None

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePath
 from typing import Final
 
-from mcp_guard.downstream.definition import Program
+from mcp_guard.downstream.definition import Program, Stamp
 from mcp_guard.downstream.process import child_env, find_program
 from mcp_guard.downstream.server import ResolvedServer
 
@@ -43,7 +43,8 @@ def observe(server: ResolvedServer) -> Program:
     env = child_env(os.environ, server.env, withheld=server.withheld, minimal=not server.inherit)
     path = find_program(server, env)
     told = server.command[0] if os.path.dirname(server.command[0]) else path  # noqa: PTH120 - "./x" and "x" differ here
-    return Program(told, {name: _sha256(file) for name, file in _files(server, told, path)})
+    files = {name: _look(file) for name, file in _files(server, told, path)}
+    return Program(told, {name: sha for name, (sha, _) in files.items()}, {name: of for name, (_, of) in files.items()})
 
 
 def _files(server: ResolvedServer, told: str, path: str) -> Iterator[tuple[str, Path]]:
@@ -70,9 +71,23 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _sha256(path: Path) -> str:
+def _look(path: Path) -> tuple[str, Stamp]:
+    """Digest and stamp of a file, of the very one that was opened."""
     try:
         with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            found = os.fstat(file.fileno())
+            return hashlib.file_digest(file, "sha256").hexdigest(), (*_stamp(found), *_stamp(path.lstat()))
     except OSError:
-        return _UNREADABLE  # may be executed, but not read; the same in every run
+        # May be executed, but not read; the same in every run.
+        return _UNREADABLE, _stamp_of(path)
+
+
+def _stamp_of(path: Path) -> Stamp:
+    try:
+        return (*_stamp(path.stat()), *_stamp(path.lstat()))
+    except OSError:
+        return ()
+
+
+def _stamp(found: os.stat_result) -> Stamp:
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

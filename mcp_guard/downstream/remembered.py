@@ -10,8 +10,9 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
-from mcp_guard.downstream.definition import Listing
+from mcp_guard.downstream.definition import Definition, Listing
 from mcp_guard.downstream.server import ResolvedServer
+from mcp_guard.downstream.steps import json_in_steps
 from mcp_guard.errors import GuardError
 from mcp_guard.keystore import KeyStore
 from mcp_guard.system import make_private_dir, replace_private
@@ -50,10 +51,10 @@ class Remembered:
         if stored.identity != server.identity:
             return None
         return Listing(
-            tools=tuple(stored.tools),
-            resources=tuple(stored.resources),
-            templates=tuple(stored.templates),
-            prompts=tuple(stored.prompts),
+            tools=tuple(map(Definition, stored.tools)),
+            resources=tuple(map(Definition, stored.resources)),
+            templates=tuple(map(Definition, stored.templates)),
+            prompts=tuple(map(Definition, stored.prompts)),
             instructions=stored.instructions,
             capabilities=tuple(stored.capabilities),
             protocol=stored.protocol,
@@ -62,22 +63,22 @@ class Remembered:
 
     def save(self, server: ResolvedServer, listing: Listing) -> bool:
         """Replace the file at once; False when it cannot be written."""
-        stored = _Stored(
-            identity=server.identity,
-            tools=list(listing.tools),
-            resources=list(listing.resources),
-            templates=list(listing.templates),
-            prompts=list(listing.prompts),
-            instructions=listing.instructions,
-            capabilities=list(listing.capabilities),
-            protocol=listing.protocol,
-            server_info=listing.server_info,
-        )
+        stored: dict[str, object] = {
+            "identity": server.identity,
+            "tools": listing.tools,
+            "resources": listing.resources,
+            "templates": listing.templates,
+            "prompts": listing.prompts,
+            "instructions": listing.instructions,
+            "capabilities": listing.capabilities,
+            "protocol": listing.protocol,
+            "server_info": listing.server_info,
+        }
         try:
             make_private_dir(self._folder)
-            sealed = self._keys.seal(_KEY, stored.model_dump_json().encode(), bound_to=server.name)
+            sealed = self._keys.seal(_KEY, json_in_steps(stored, 2), bound_to=server.name)
             replace_private(self._path(server), sealed)
-        except (OSError, GuardError):
+        except (OSError, GuardError, ValueError):
             return False
         return True
 

@@ -11,7 +11,9 @@ from typing import Any, Final
 
 import httpx2
 import jiter
+from anyio import to_thread
 
+from mcp_guard.downstream.patient import LONG_LINE
 from mcp_guard.errors import WireError
 from mcp_guard.wire.lines import LineCutter, TooLong
 from mcp_guard.wire.reader import DOWNSTREAM, dump_json, error_message, parse_message
@@ -47,7 +49,7 @@ class StrictClient(httpx2.AsyncClient):
             await response.aclose()
             raise httpx2.RemoteProtocolError("the downstream server ignored Accept-Encoding: identity")
         if not isinstance(response.stream, httpx2.AsyncByteStream):
-            return response
+            raise httpx2.RemoteProtocolError("the answer cannot be read strictly")
         if kind == "text/event-stream":
             response.stream = _StrictEvents(response.stream)
         elif kind == "application/json":
@@ -87,12 +89,20 @@ async def _strict_body(request: httpx2.Request, stream: httpx2.AsyncByteStream) 
     try:
         body = b"".join([chunk async for chunk in capped])
         if body.strip():
-            parse_message(body, DOWNSTREAM)
+            await _readable(body)
     except (WireError, httpx2.RemoteProtocolError):
         body = dump_json(error_message(_request_id(request), _INTERNAL_ERROR, UNREADABLE))
     finally:
         await capped.aclose()
     return _Bytes(body)
+
+
+async def _readable(data: bytes) -> None:
+    """Raises WireError where it is no strict message. A long one is read on a worker thread, as `patient` does."""
+    if len(data) > LONG_LINE:
+        await to_thread.run_sync(parse_message, data, DOWNSTREAM)
+    else:
+        parse_message(data, DOWNSTREAM)
 
 
 def _request_id(request: httpx2.Request) -> str | int | None:
@@ -113,13 +123,13 @@ class _StrictEvents(httpx2.AsyncByteStream):
     async def __aiter__(self) -> AsyncIterator[bytes]:
         async for chunk in self._inner:
             for line in self._cutter.feed(chunk):
-                self._line(line)
+                await self._line(line)
             yield chunk
 
     async def aclose(self) -> None:
         await self._inner.aclose()
 
-    def _line(self, line: bytes | TooLong) -> None:
+    async def _line(self, line: bytes | TooLong) -> None:
         if isinstance(line, TooLong) or b"\r" in line:
             raise httpx2.RemoteProtocolError("a line of the event stream is not usable")
         if line.startswith(b"data:"):
@@ -128,6 +138,6 @@ class _StrictEvents(httpx2.AsyncByteStream):
             data, self._data = b"\n".join(self._data), []
             if data:
                 try:
-                    parse_message(data, DOWNSTREAM)
+                    await _readable(data)
                 except WireError:
                     raise httpx2.RemoteProtocolError(UNREADABLE) from None

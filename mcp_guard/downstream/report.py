@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +13,11 @@ from mcp_guard.model import MaskedText
 
 BROKEN_LOCK: Final = "guard.lock is not usable"
 """Why everything is held back."""
+
+MOST_LOGGED: Final = 5
+MOST_RECORDED: Final = 50
+"""Lines about single tools and the like in the log, and in one record."""
+_NAMED: Final = 3
 
 _CAUSES: Final = {
     "command": "command in guard.yaml",
@@ -43,6 +49,16 @@ def lines(held: Quarantine, mask: Callable[[str], MaskedText]) -> list[str]:
         found.append("its instructions changed since they were accepted")
     found += [f"tool {plain(mask(name))}: {held_tool(why)}" for name, why in held.tools.items()]
     return found + [f"{plain(mask(key))}: {held_tool(why)}" for key, why in held.others.items()]
+
+
+def summary(held: Quarantine, mask: Callable[[str], MaskedText], *, most: int) -> list[str]:
+    """`lines`; one line for all tools and the like where there are more than `most`, which would bury the rest."""
+    number = len(held.tools) + len(held.others)
+    if number <= most:
+        return lines(held, mask)
+    named = [plain(mask(name)) for name in islice((*held.tools, *held.others), _NAMED)]
+    several = f"{count(number, 'item')} that changed or are new, such as {', '.join(named)}"
+    return [*lines(Quarantine(server=held.server, instructions=held.instructions), mask), several]
 
 
 def plain(text: str) -> str:

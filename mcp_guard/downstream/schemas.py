@@ -107,7 +107,9 @@ class ArgumentChecker:
             raise InvalidArgumentsError("the tool's input schema is too complex to check") from None
         except Unresolvable:
             raise InvalidArgumentsError("the tool's input schema refers to something outside of it") from None
-        except Exception as error:  # noqa: BLE001 - boundary: jsonschema raises anything on a schema that is none
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - as for `fits`
             raise InvalidArgumentsError(f"the tool's input schema is not usable ({type(error).__name__})") from None
         if problems:
             raise InvalidArgumentsError("the arguments do not fit the input schema: " + "; ".join(problems))
@@ -117,7 +119,9 @@ class ArgumentChecker:
         self._budget.start()
         try:
             return bool(self._validator.is_valid(value))
-        except Exception:  # noqa: BLE001 - boundary: jsonschema raises anything on a schema that is none
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:  # noqa: BLE001 - jsonschema raises anything on a schema that is none; Rust below it panics
             return True
 
     def _describe(self, error: ValidationError) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from contextvars import ContextVar
+from itertools import islice
 from typing import Any, Final
 
 import anyio.lowlevel
@@ -33,18 +34,21 @@ MAX_ITEMS: Final = 5_000
 _STEP: Final = 64
 """Items that are judged in one go; then other calls have their turn."""
 _MAX_MEMBERS: Final = 64
-"""Members of a result besides its list; one with more is judged as a whole."""
+"""Members of a result with which its items are judged."""
 _FIRST_ID: Final = 1 << 20
 """Above the ids that the SDK counts itself."""
 
 
 class RequestMark:
-    """The id under which the current task's request goes out, so that it can be cancelled by name."""
+    """What the current task's request and its dispatcher tell each other past the SDK."""
 
-    __slots__ = ("request_id",)
+    __slots__ = ("items", "request_id")
 
     def __init__(self) -> None:
         self.request_id: int | None = None
+        """Under which it goes out, so that it can be cancelled by name."""
+        self.items: dict[str, Any] = {}
+        """The items of a list, by its key. They were judged already, and the SDK would judge all of them in one go."""
 
 
 MARK: ContextVar[RequestMark | None] = ContextVar("mcp_guard_downstream_mark", default=None)
@@ -70,17 +74,25 @@ class LinkDispatcher(JSONRPCDispatcher[TransportContext]):
             opts = {**(opts or {}), "request_id": mark.request_id}
         raw = await super().send_raw_request(method, params, opts, **kwargs)
         key = _LISTS.get(method)
-        return raw if key is None else await self._sift(method, key, raw)
+        if key is None:
+            return raw
+        sifted = await self._sift(method, key, raw)
+        if mark is None or not isinstance(sifted.get(key), list):
+            return sifted
+        mark.items = {key: sifted[key]}
+        return {**sifted, key: []}
 
     async def _sift(self, method: str, key: str, raw: dict[str, Any]) -> dict[str, Any]:
         items = raw.get(key)
-        if not isinstance(items, list) or len(raw) > _MAX_MEMBERS:
+        if not isinstance(items, list):
             return raw
+        # What is big is judged once, with the rest of the result, by the SDK.
+        rest = {name: value for name, value in islice(raw.items(), _MAX_MEMBERS) if not isinstance(value, dict | list)}
         kept: list[Any] = []
         for start in range(0, min(len(items), MAX_ITEMS), _STEP):
             part = items[start : min(start + _STEP, MAX_ITEMS)]
-            if not _fits(method, self.version, {**raw, key: part}):
-                part = [item for item in part if _fits(method, self.version, {**raw, key: [item]})]
+            if not _fits(method, self.version, {**rest, key: part}):
+                part = [item for item in part if _fits(method, self.version, {**rest, key: [item]})]
             kept += part
             await anyio.lowlevel.checkpoint()
         self.dropped += len(items) - len(kept)

@@ -8,7 +8,7 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from mcp_guard.canon import digest
-from mcp_guard.downstream.definition import MAX_NAME, Listing, Program, definition_digest
+from mcp_guard.downstream.definition import MAX_NAME, Listing, Program, definition_digest, worked_out
 from mcp_guard.downstream.lockfile import Lock, Quarantine, ServerPin, ToolPin
 from mcp_guard.downstream.others import is_resource, others_of
 from mcp_guard.downstream.server import ResolvedServer
@@ -64,7 +64,8 @@ def snapshot_of(
         name = tool.get("name")
         if isinstance(name, str) and 0 < len(name) <= MAX_NAME and mask(name) == name and tool_pin(tool) is not None:
             tools.setdefault(name, tool)
-    return Snapshot(
+    # Not validated, which would copy it all: the parts have their types, and definitions stay the very same.
+    return Snapshot.model_construct(
         written=list(server.written),
         program=program.path,
         files=program.files,
@@ -77,6 +78,10 @@ def snapshot_of(
 
 def tool_pin(tool: JsonDict) -> ToolPin | None:
     """Digests of a definition; None where it has no canonical form, so that it is never offered."""
+    return worked_out(_tool_pin, tool)
+
+
+def _tool_pin(tool: JsonDict) -> ToolPin | None:
     try:
         told = {key: text for key in FIELDS if (value := part(tool, key)) is not None if (text := short_digest(value))}
         return ToolPin(digest=definition_digest(tool), fields=told)

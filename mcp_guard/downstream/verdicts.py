@@ -26,6 +26,7 @@ class Verdicts:
         self._lock = lock
         self._servers = servers
         self._unsaved: dict[str, Quarantine] = {}
+        self._joined: dict[str, tuple[Quarantine, Quarantine, Quarantine]] = {}
         self._unusable = ""
         self.generation = 0
         """Raised whenever what is accepted may have changed."""
@@ -127,17 +128,30 @@ class Verdicts:
             QuarantinedError: it may not be used.
         """
         why, what = self.server_objection(target.server), "server"
-        pin = self._lock.servers.get(target.server)
         if target.kind is CallKind.TOOL:
             why, what = self.tool_objection(target.server, target.name, target.definition_digest), "tool"
-        elif why is None and pin is not None and self._servers[target.server].pins != "off":
-            held = self._held(target.server, pin).others
-            found = [held[key] for key in keys_of(target.kind, target.name) if key in held]
-            why, what = (report.held_tool(found[0]), target.kind.value) if found else (None, what)
+        elif why is None:
+            why, what = self._other_objection(target), target.kind.value
         if why is not None:
             hint = f"do not retry; the user runs `{report.mending(target.server, why)}`"
             raise QuarantinedError(f"the {what} is quarantined: {why}", hint=hint)
 
+    def _other_objection(self, target: Target) -> str | None:
+        """Why this prompt or resource may not be asked for. By its name: the call brings no definition."""
+        if self._servers[target.server].pins == "off":
+            return None
+        pin = self._lock.servers.get(target.server)
+        if pin is None:
+            return "it was not accepted yet"
+        held = self._held(target.server, pin).others
+        return next((report.held_tool(held[key]) for key in keys_of(target.kind, target.name) if key in held), None)
+
     def _held(self, server: str, pin: ServerPin) -> Quarantine:
         unsaved = self._unsaved.get(server)
-        return pin.quarantine if unsaved is None else pin.quarantine.joined(unsaved)
+        if unsaved is None:
+            return pin.quarantine
+        known = self._joined.get(server)
+        if known is None or known[0] is not pin.quarantine or known[1] is not unsaved:
+            # Asked for each tool, and it is long where there are many.
+            known = self._joined[server] = pin.quarantine, unsaved, pin.quarantine.joined(unsaved)
+        return known[2]

@@ -57,12 +57,12 @@ def bearer_token(path: Path) -> str:
     try:
         if not path.exists():
             write_new_private(path, secrets.token_urlsafe(_TOKEN_BYTES).encode())
-        token = path.read_text(encoding="ascii").strip()
+        token = path.read_bytes().strip()
     except OSError as error:
         raise ConfigError(f"the token file {path} cannot be read or made: {error.strerror}") from error
-    if len(token) < _TOKEN_BYTES:
+    if len(token) < _TOKEN_BYTES or not token.isascii():
         raise ConfigError(f"the token file {path} is damaged", hint="delete it; a new token is made at the next start")
-    return token
+    return token.decode("ascii")
 
 
 class BearerOnly:

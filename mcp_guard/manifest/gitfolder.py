@@ -7,70 +7,110 @@ git takes any folder with `HEAD`, `objects` and `refs` for a repository.
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import JsonValue
 
-from mcp_guard.manifest.spelling import MAX_PATH, Spellings, fold, neighbours, of_process, texts_in
+from mcp_guard.manifest.disk import Disk, Real, SpentError
+from mcp_guard.manifest.protect import cost
+from mcp_guard.manifest.spelling import MAX_PATH, Spellings, fold, neighbours, texts_in
+from mcp_guard.manifest.starts import Starts
 
-_MAX_CANDIDATES = 20_000
-"""Spellings that are resolved for one call; above that the call counts as leading inside (fail closed)."""
 _NAMES = frozenset({".git", "git~1", "commondir"})
 """Folded. The second is the short name of the first on Windows; the third makes git read another folder's files."""
-_HOLDS = ("objects", "refs", "HEAD")
+_SPELLED = re.compile(r"/\.git(?![\w-])")
+_HOLDS = ("HEAD", "objects", "refs")
 """What git looks for in a folder."""
+_HELD = {name.casefold(): name for name in _HOLDS}
 
 
 class GitFolders:
     """Tells whether arguments lead into a folder of git's own files."""
 
-    def __init__(self, *, cwds: Mapping[str, Path], home: Path, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        cwds: Mapping[str, Path],
+        home: Path,
+        env: Mapping[str, str] | None = None,
+        named: Callable[[str], Sequence[str]] = lambda _server: (),
+    ) -> None:
         """As for `OwnFiles`.
 
         Args:
             cwds: Working directory of each server's process, by the server's name.
             home: What `~` stands for.
             env: For `$NAME` in arguments; default: HOME alone.
+            named: See `Starts`.
         """
-        self._cwds = cwds
+        self._starts = Starts(cwds, home, named)
         self._spellings = Spellings(home, env)
 
-    def led_into_by(self, server: str, value: JsonValue) -> bool:
+    def led_into_by(self, server: str, value: JsonValue, disk: Disk | None = None) -> bool:
         """Whether any text in `value`, keys included, leads to or into such a folder, as spelled or once resolved.
 
         Args:
-            server: Name in guard.yaml; relative paths are read against its working directory.
+            server: Name in guard.yaml; relative paths are read against its working directory and where it may look.
             value: What may name a place; content would give false alarms.
-        """
-        cwd = self._cwds.get(server) or Path.cwd()
-        seen: set[str] = set()
-        known: dict[str, int] = {}
-        for path in self._paths(cwd, value):
-            if path not in seen:
-                seen.add(path)
-                full = os.path.join(cwd, of_process(path, cwd))  # noqa: PTH118 - pathlib is slower
-                if len(seen) > _MAX_CANDIDATES or _is_gits(full, known):
-                    return True
-        return any(len(text) > MAX_PATH and "/.git" in fold(text) for text in texts_in(value))
+            disk: Of this call.
 
-    def _paths(self, cwd: Path, value: JsonValue) -> Iterator[str]:
-        for text in texts_in(value):
-            yield from self._spellings.of(text)
-        for texts in neighbours(value):
+        Raises:
+            SpentError: it has too many texts that may be paths.
+        """
+        disk = disk or Disk(self._starts.cwd(server))
+        texts, folders = list(texts_in(value)), set[str]()
+        return (
+            any(self._is_gits(server, path, disk, folders) for path in self._named(texts, disk))
+            or self._mentioned(server, texts, disk)
+            or any(self._is_gits(server, path, disk, set()) for path in self._joined(value, disk, folders))
+        )
+
+    def _named(self, texts: list[str], disk: Disk) -> Iterator[str]:
+        for text in texts:
+            disk.spend(cost(text))
+            yield from self._spellings.whole(text)
+
+    def _mentioned(self, server: str, texts: list[str], disk: Disk) -> bool:
+        """In the words of longer texts; who runs out of time only searches them."""
+        try:
+            with disk.allowance():
+                for text in texts:
+                    disk.spend(cost(text))
+                    if any(self._is_gits(server, path, disk, set()) for path in self._spellings.in_words(text)):
+                        return True
+        except SpentError:
+            return any(_SPELLED.search(fold(text)) for text in texts)
+        return any(_SPELLED.search(fold(text)) for text in texts if len(text) > MAX_PATH)
+
+    def _joined(self, value: JsonValue, disk: Disk, folders: set[str]) -> Iterator[str]:
+        """A folder in one argument, with what stands in another one."""
+        for texts in neighbours(value) if folders else ():
+            disk.spend(2 * len(texts))
             paths = list(dict.fromkeys(self._spellings.plain(text) for text in texts))
-            for folder in [path for path in paths if os.path.isdir(cwd / path)]:  # noqa: PTH112 - never raises
+            for folder in [path for path in paths if path in folders]:
                 yield from (f"{folder}/{path}" for path in paths if path is not folder)
 
+    def _is_gits(self, server: str, path: str, disk: Disk, folders: set[str]) -> bool:
+        if _names_git(path):
+            return True
+        for start in self._starts.of(server, path):
+            for end in disk.ends(start, path):
+                if _names_git(end.path) or _in_repository(end, disk):
+                    return True
+                if end.folder:
+                    folders.add(path)
+        return False
 
-def _is_gits(path: str, known: dict[str, int]) -> bool:
-    try:
-        real = os.path.realpath(path)
-    except (OSError, ValueError):
-        real = path  # no system call can open it either
-    parts = f"{path}/{real}".replace(os.sep, "/").split("/")
-    return any(map(_named, parts)) or _in_repository(real, known)
+
+def _names_git(path: str) -> bool:
+    if path.isascii():
+        lower = path.lower()
+        if "git" not in lower and "commondir" not in lower:
+            return False
+    return any(map(_named, path.replace(os.sep, "/").split("/")))
 
 
 def _named(part: str) -> bool:
@@ -79,16 +119,13 @@ def _named(part: str) -> bool:
     return seen.partition(":")[0].rstrip(". ") in _NAMES
 
 
-def _in_repository(path: str, known: dict[str, int]) -> bool:
+def _in_repository(end: Real, disk: Disk) -> bool:
     """Whether a folder on this path is a repository by what it holds, or would be with what the path adds to it."""
-    below = ""
+    path, below = end.path.rstrip(os.sep), ""
     while True:
-        if path not in known:
-            known[path] = sum(1 << n for n, name in enumerate(_HOLDS) if os.path.lexists(f"{path}/{name}"))
-        added = sum(1 << n for n, name in enumerate(_HOLDS) if fold(below) == fold(name))
-        if known[path] | added == 2 ** len(_HOLDS) - 1:
+        if all(below == name or disk.holds(path, name) for name in _HOLDS):
             return True
-        parent, below = os.path.split(path)
-        if parent == path:
+        path, above, below = path.rpartition(os.sep)
+        if not above:
             return False
-        path = parent
+        below = _HELD.get(below.casefold(), below)

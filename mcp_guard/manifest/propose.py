@@ -95,12 +95,14 @@ def _looks(tool: JsonDict, *, hidden: bool) -> Sign:
     name, title, annotations = _text(tool.get("name")), _text(tool.get("title")), _annotations(tool)
     read_only = annotations.get("readOnlyHint") is True
     found = [*_said_by_names(name, title or _text(annotations.get("title")))]
-    found += signs(tool.get("inputSchema"), converts=not _CONVERTS.isdisjoint(tokens(name)))
+    words = tokens(name)
+    converts, looks_for = not _CONVERTS.isdisjoint(words), not _SEARCHES.isdisjoint(words)
+    found += signs(tool.get("inputSchema"), converts=converts, looks_for=looks_for)
     found += _said_by_annotations(annotations)
     found += _said_by_prose(tool)
     if hidden:
         found.append((Looks.UNCLEAR, "Its definition holds characters that a screen does not show."))
-    speaks_of_reading = reads_only(tokens(name))
+    speaks_of_reading = reads_only(words)
     worst = max(found, key=lambda sign: sign[0], default=None)
     if worst is not None and worst[0] >= Looks.UNCLEAR:
         return worst[0], worst[1] + (" The server itself calls it read-only." if read_only else "")
@@ -169,6 +171,7 @@ def _hides(tool: JsonDict) -> bool:
 
 
 _CONVERTS = word_set("convert conversion exchange rate calculate compute tax format")
+_SEARCHES = word_set("search find grep count match lookup")
 _SECRET = word_set("password passwd secret token credential credentials apikey pin otp")
 _PAGES = word_set("page next continuation sync cursor")
 """A `page_token` is no secret."""

@@ -10,7 +10,7 @@ import re
 import unicodedata
 from typing import Final
 
-from mcp_guard.manifest.words import DEEDS, Looks, of_argument, of_name, word_set
+from mcp_guard.manifest.words import DEEDS, Looks, of_argument, of_opening, word_set
 
 MAX_PROSE: Final = 8000
 """Characters of all sentences of one tool that are read; more cannot be told."""
@@ -22,7 +22,8 @@ _STRONG: Final = {
 """Stems that count in every form but a participle alone."""
 _WEAK: Final = {
     Looks.DELETE: "remov drop clear reset",
-    Looks.CHANGE: "modif modify creat insert writ append renam replac updat edit sav deploy install mov alter patch",
+    Looks.CHANGE: "modif modify creat insert writ append renam replac updat edit sav deploy install mov alter patch "
+    "cancel assign approv reject",
     Looks.SEND: "send publish upload submit post forward email",
     Looks.SPEND: "purchas refund pay buy",
     Looks.GRANT: "revok grant authoriz",
@@ -60,6 +61,11 @@ _LED: Final = re.compile(
 )
 _FIRST_WORD: Final = re.compile(r"[^a-z]*([a-z]+)")
 _THIRD_PERSON: Final = re.compile(r"\b(" + "|".join(sorted(DEEDS)) + r")\b")
+_MATTER: Final = (
+    "(?:incident|issue|thread|ticket|alert|alarm|comment|conversation|discussion|case|conflict|problem|task|finding|"
+    "error|dispute)s?"
+)
+"""What is closed when it is resolved; a name or an address is not."""
 _PHRASES: Final[tuple[tuple[re.Pattern[str], Looks], ...]] = (
     (re.compile(r"\b(shell commands?|arbitrary (code|commands?)|command[- ]lines? to\b)"), Looks.EXECUTE),
     (
@@ -70,6 +76,32 @@ _PHRASES: Final[tuple[tuple[re.Pattern[str], Looks], ...]] = (
     ),
     (re.compile(r"\b(?:run|runs|running|sql)\b[^.]{0,20}\b(sql|statements?|to run)\b"), Looks.STATEMENT),
     (re.compile(r"\b(environment variables|api keys|private keys|passwords|credentials)\b"), Looks.SECRETS),
+    (re.compile(r"\bget(?:s|ting)? rid of\b"), Looks.DELETE),
+    (re.compile(r"\bcheck(?:s|ing)? (?:off|out (?:an?|the|this))\b"), Looks.CHANGE),
+    (
+        re.compile(r"\bmark(?:s|ing)?\s+(?:an?|the|this|it|them|all|one|messages?|emails?|items?)\b[^.]{0,40}\bas\b"),
+        Looks.CHANGE,
+    ),
+    (re.compile(rf"\bresolv(?:es?|ing)\s+(?:[\w-]+\s+){{0,4}}{_MATTER}\b"), Looks.CHANGE),
+    (
+        re.compile(r"\bping(?:s|ing)?\s+(?:\w+\s+){0,2}(?:user|person|people|member|team|channel|everyone)s?\b"),
+        Looks.SEND,
+    ),
+    (
+        re.compile(r"\bin-place\b|\b(?:file|image|document|text|contents?|it|them)\b[^.]{0,30}\bin place\b"),
+        Looks.CHANGE,
+    ),
+    (
+        re.compile(r"\b(?:stores|(?:and|then|to|will|can|may)\s+store|storing)\s+(?:it|them|the|this|an?|its|your)\b"),
+        Looks.CHANGE,
+    ),
+    (
+        re.compile(
+            r"\b(?:echo|dump|print|export|render)(?:s|es|ing)?\b[^.]{0,40}\b(?:in)?to\s+"
+            r"(?:(?:an?|the|this|that|your)\s+)?(?:\w+\s+)?(?:file|disk|folder|directory|path)\b"
+        ),
+        Looks.CHANGE,
+    ),
     (re.compile(r"\b(irreversibl[ey]|cannot be undone|permanently|for ever|forever)\b"), Looks.DELETE),
 )
 _ENGLISH: Final = word_set(
@@ -101,15 +133,21 @@ def of_prose(text: str, *, argument: bool = False) -> tuple[Looks, str] | None:
     spoken = any(word.startswith(_ALL_STEMS) for word in {*re.findall(r"[a-z]+", lower)})  # a text without is the rule
     plain = _DENIED.sub(" ", lower) if spoken else lower
     first = _FIRST_WORD.match(plain)
-    opening = None if first is None else of_argument([first[1]]) if argument else of_name([first[1]])
+    opening = None if first is None else of_argument([first[1]]) if argument else of_opening(first[1])
     if opening is not None:
         found.append(opening)
     found += [(DEEDS[word], word) for word in _THIRD_PERSON.findall(plain)]
     for pattern in (_STRONG_FORM, _PASSIVE, _LED) if spoken else ():
         found += [(_BY_STEM[match[1]], match[0]) for match in pattern.finditer(plain)]
-    found += [(looks, match[0]) for pattern, looks in _PHRASES if (match := pattern.search(plain))]
+    found += [(looks, _ends(match[0])) for pattern, looks in _PHRASES if (match := pattern.search(plain))]
     best = max(found, default=None)
     return None if best is None else (best[0], best[1] if best[1].isascii() and best[1].isprintable() else "")
+
+
+def _ends(phrase: str) -> str:
+    """First and last word: what stands between them is the server's."""
+    words = phrase.split()
+    return phrase if len(words) <= 2 else f"{words[0]} ... {words[-1]}"  # noqa: PLR2004 - both ends
 
 
 def unreadable(text: str) -> str:

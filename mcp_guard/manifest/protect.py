@@ -8,9 +8,9 @@ their own in its place brings another configuration.
 
 from __future__ import annotations
 
-import itertools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -19,13 +19,18 @@ from pydantic import JsonValue
 from mcp_guard.config.hosts import PROJECT_FILES
 from mcp_guard.config.load import LoadedConfig, user_config_file, user_data_dir
 from mcp_guard.config.secretfiles import FOLDER
+from mcp_guard.manifest.disk import Disk, Real, SpentError, identity
 from mcp_guard.manifest.find import is_path
-from mcp_guard.manifest.spelling import MAX_PATH, Spellings, fold, neighbours, of_process, texts_in
+from mcp_guard.manifest.spelling import (
+    MAX_PATH,
+    Spellings,
+    fold,
+    is_veiled,
+    neighbours,
+    texts_in,
+)
+from mcp_guard.manifest.starts import Starts
 from mcp_guard.manifest.user import FOLDER as MANIFESTS
-
-_MAX_CANDIDATES = 20_000
-"""Spellings that are resolved for one call; above that the call counts as leading inside (fail closed)."""
-_TOPS = frozenset({"/", ""})
 
 Below = Literal["", "project", "own"]
 """What lies below a folder: nothing protected; host files of the folder that is worked in; others."""
@@ -43,6 +48,7 @@ class OwnFiles:
         home: Path,
         env: Mapping[str, str] | None = None,
         project: Path | None = None,
+        named: Callable[[str], Sequence[str]] = lambda _server: (),
     ) -> None:
         """Args are bound for the life of a configuration.
 
@@ -54,59 +60,107 @@ class OwnFiles:
             env: For `$NAME` in arguments; default: HOME alone.
             project: The folder that is worked in. The host files in it are protected too, but it may be changed as a
                 whole.
+            named: See `Starts`.
         """
         self._inside = _Inside(protected, project)
-        self._cwds = cwds
+        self._starts = Starts(cwds, home, named)
         self._spellings = Spellings(home, env)
 
-    def touched_by(self, server: str, value: JsonValue) -> bool:
+    def disk(self, server: str) -> Disk:
+        """What one call of a server sees of the file system; for all that is asked about this call."""
+        return Disk(self._starts.cwd(server), self._inside.identities)
+
+    def touched_by(self, server: str, value: JsonValue, disk: Disk | None = None) -> bool:
         """Whether any text in `value`, keys included, leads into a protected place.
 
         Args:
-            server: Name in guard.yaml; relative paths are read against its working directory.
+            server: Name in guard.yaml; relative paths are read against its working directory and where it may look.
             value: Arguments, or a resource's URI.
-        """
-        cwd = self._cwds.get(server) or Path.cwd()
-        seen: Seen = {}
-        for text in texts_in(value):
-            # Longer text is no path, and is only searched for protected paths as they are spelled.
-            if len(text) > MAX_PATH and self._inside.spelled_in(text):
-                return True
-            if any(self._leads_inside(cwd, spelling, seen) for spelling in self._spellings.of(text)):
-                return True
-        return any(self._leads_inside(cwd, joined, seen) for joined in self._joined(value, seen))
+            disk: Of this call.
 
-    def below(self, server: str, value: JsonValue) -> bool:
+        Raises:
+            SpentError: it has too many texts that may be paths.
+        """
+        disk = disk or self.disk(server)
+        texts, around = list(texts_in(value)), set[str]()
+        return (
+            self._named(server, texts, disk, around)
+            or self._mentioned(server, texts, disk)
+            # Longer text is no path, and is searched for protected paths as they are spelled.
+            or any(self._inside.spelled_in(text) for text in texts if len(text) > MAX_PATH)
+            or any(self._is_inside(server, joined, disk) for joined in self._joined(value, disk, around))
+        )
+
+    def _named(self, server: str, texts: list[str], disk: Disk, around: set[str]) -> bool:
+        """As a whole; `around` then has the folders around something protected."""
+        for text in texts:
+            disk.spend(cost(text))
+            if is_veiled(text):
+                raise SpentError
+            for path in self._spellings.whole(text):
+                if self._is_inside(server, path, disk, around):
+                    return True
+        return False
+
+    def _mentioned(self, server: str, texts: list[str], disk: Disk) -> bool:
+        """In the words of longer texts. These may be long lists or code, so who runs out of time only searches them."""
+        seen: set[str] = set()
+        try:
+            with disk.allowance():
+                for text in texts:
+                    disk.spend(cost(text))
+                    for path in self._spellings.in_words(text):
+                        if path not in seen and self._is_inside(server, path, disk):
+                            return True
+                        seen.add(path)
+        except SpentError:
+            return any(self._inside.spelled_in(text) for text in texts)
+        return False
+
+    def _is_inside(self, server: str, path: str, disk: Disk, around: set[str] | None = None) -> bool:
+        for start in self._starts.of(server, path):
+            for end in disk.ends(start, path):
+                if self._inside.holds(end):
+                    return True
+                if around is not None and self._inside.below(end):
+                    around.add(path)
+        return False
+
+    def below(self, server: str, value: JsonValue, disk: Disk | None = None) -> bool:
         """Whether a protected place lies below a folder that any text in `value` names from its beginning to its end.
 
         Args:
             server: As for `touched_by`.
             value: What may name a place that is changed; content would give false alarms.
+            disk: Of this call.
+
+        Raises:
+            SpentError: see `touched_by`.
         """
-        cwd = self._cwds.get(server) or Path.cwd()
-        seen: Seen = {}
-        texts = [text for text in texts_in(value) if len(text) <= MAX_PATH]
-        paths = itertools.chain.from_iterable(self._spellings.whole(text) for text in texts)
-        if any(self._leads_inside(cwd, path, seen) for path in paths):
-            return True
-        if any(self._leads_inside(cwd, joined, seen) for joined in self._joined(value, dict(seen))):
-            return True
-        return "own" in seen.values()
+        disk = disk or self.disk(server)
+        around: set[str] = set()
+        for text in texts_in(value):
+            disk.spend(cost(text))
+            if any(self._is_above(server, path, disk, around) for path in self._spellings.whole(text)):
+                return True
+        return any(self._is_above(server, joined, disk, set()) for joined in self._joined(value, disk, around))
 
-    def _leads_inside(self, cwd: Path, spelling: str, seen: Seen) -> bool:
-        """Look at a path once; `seen` then tells what lies below it."""
-        if spelling in seen:
-            return False
-        if len(seen) >= _MAX_CANDIDATES:
-            return True
-        inside, seen[spelling] = self._inside.look(os.path.join(cwd, of_process(spelling, cwd)))  # noqa: PTH118 - pathlib is slower
-        return inside
+    def _is_above(self, server: str, path: str, disk: Disk, around: set[str]) -> bool:
+        for start in self._starts.of(server, path, changes=True):
+            for end in disk.ends(start, path):
+                below = self._inside.below(end)
+                if below == "own" or self._inside.holds(end):
+                    return True
+                if below:
+                    around.add(path)
+        return False
 
-    def _joined(self, value: JsonValue, seen: Seen) -> Iterator[str]:
+    def _joined(self, value: JsonValue, disk: Disk, around: set[str]) -> Iterator[str]:
         """A folder above a protected place in one argument, with what stands in another one."""
-        for texts in neighbours(value):
+        for texts in neighbours(value) if around else ():
+            disk.spend(2 * len(texts))
             paths = list(dict.fromkeys(self._spellings.plain(text) for text in texts))
-            for folder in [path for path in paths if seen.get(path)]:
+            for folder in [path for path in paths if path in around]:
                 yield from (f"{folder}/{path}" for path in paths if path is not folder)
 
 
@@ -117,45 +171,45 @@ class _Inside:
         shared = [] if project is None else [project / name for name in PROJECT_FILES]
         own, shared_roots = _folded(protected), _folded(shared)
         self._roots = own | shared_roots
-        self._aside = tuple(
-            {f"{folder}/.{name}." for folder, _, name in (root.rpartition("/") for root in self._roots)}
-        )
-        """How files begin that are put in the place of a protected one once they are written."""
+        # What begins so is put in the place of a protected file once it is written.
+        aside = {f"{folder}/.{name}." for folder, _, name in (root.rpartition("/") for root in self._roots)}
+        self._held = re.compile(f"(?:{_any_of(sorted(self._roots))})(?:/|$)|{_any_of(sorted(aside))}")
         self._above: dict[str, Below] = dict.fromkeys(_above(shared_roots), "own")
         for folder in _folded([] if project is None else [project]):
             self._above.update(dict.fromkeys([folder, *_above({folder})], "project"))
         self._above.update(dict.fromkeys(_above(own), "own"))
-        self._files = {identity for path in [*protected, *shared] if (identity := _identity(path)) is not None}
+        self._spelled = re.compile(_any_of(sorted(self._roots)))
+        found = (identity(str(path)) for path in [*protected, *shared])
+        self.identities = frozenset(one for one in found if one is not None)
 
-    def look(self, path: str) -> tuple[bool, Below]:
-        """Whether a path leads inside, and what lies below it."""
-        try:
-            real = os.path.realpath(path)
-        except (OSError, ValueError):
-            return False, ""  # no system call can open it either
-        folded = fold(real)
-        if folded.startswith(self._aside) or any(
-            folded == root or folded.startswith(root + "/") for root in self._roots
-        ):
-            return True, ""
-        if folded in self._above:
-            return False, self._above[folded]
-        return bool(self._files) and self._shares_identity(real), ""
+    def holds(self, end: Real) -> bool:
+        """Whether a path leads inside."""
+        return end.marked or self._held.match(end.folded) is not None
 
-    def _shares_identity(self, real: str) -> bool:
-        """Whether it or a folder around it is a protected one under another name: moved, bound, or linked hard."""
-        while real not in _TOPS:
-            if _identity(real) in self._files:
-                return True
-            parent = os.path.dirname(real)  # noqa: PTH120 - as text: this runs for each path of each call
-            if parent == real:
-                return False
-            real = parent
-        return False
+    def below(self, end: Real) -> Below:
+        """What lies below it."""
+        return self._above.get(end.folded, "")
 
     def spelled_in(self, text: str) -> bool:
-        folded = fold(text)
-        return any(root in folded for root in self._roots)
+        """Whether a protected path stands in a text, as it is written."""
+        return self._spelled.search(fold(text)) is not None
+
+
+def cost(text: str) -> int:
+    """Steps that reading a text takes, apart from looks at the disk."""
+    return 2 + (len(text) >> 2 if "%" in text and len(text) <= MAX_PATH else len(text) >> 9)
+
+
+def _any_of(texts: list[str]) -> str:
+    """A pattern for any of these texts, in which what they begin with in common is looked for once."""
+    if not texts:
+        return "(?!)"
+    common = os.path.commonprefix(texts)  # noqa: RUF071 - of texts, not of their folders
+    rests = [text[len(common) :] for text in texts]
+    grouped = [[rest for rest in rests if rest[:1] == first] for first in sorted({rest[:1] for rest in rests} - {""})]
+    if not grouped:
+        return re.escape(common)
+    return f"{re.escape(common)}(?:{'|'.join(map(_any_of, grouped))}){'?' if '' in rests else ''}"
 
 
 def _folded(paths: Sequence[Path]) -> set[str]:
@@ -164,15 +218,6 @@ def _folded(paths: Sequence[Path]) -> set[str]:
 
 def _above(roots: set[str]) -> Iterator[str]:
     return ("/".join(root.split("/")[:n]) for root in roots for n in range(1, root.count("/") + 1))
-
-
-def _identity(path: Path | str) -> tuple[int, int] | None:
-    """Device and inode, which a hard link or a bind mount shares."""
-    try:
-        found = os.stat(path)  # noqa: PTH116 - as text: this runs for each path of each call
-    except (OSError, ValueError):
-        return None
-    return (found.st_dev, found.st_ino) if found.st_ino else None
 
 
 def guard_files(loaded: LoadedConfig) -> list[Path]:
@@ -186,6 +231,7 @@ def guard_files(loaded: LoadedConfig) -> list[Path]:
         loaded.data_dir,
         loaded.path,
         loaded.folder / "guard.lock",
+        loaded.folder / ".guard.lock.writer",
         loaded.folder / FOLDER,
         loaded.folder / MANIFESTS,
         *(loaded.folder / Path(name).expanduser() for name in names if is_path(name)),

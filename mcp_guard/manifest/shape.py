@@ -31,7 +31,9 @@ _CHANGES: Final = word_set(
 _ACTIONS: Final = word_set("action operation op verb method http_method command mode what do task")
 _NEEDS_CHOICES: Final = _ACTIONS - {"mode", "what", "do", "task"}
 _PATHS: Final = word_set("path file file_path filepath filename source src from_path")
-_CONTENTS: Final = word_set("content contents body new_text old_text file_text")
+_CONTENTS: Final = word_set(
+    "content contents body text data markdown html new_text old_text file_text file_content file_contents"
+)
 _TO: Final = word_set("to recipient recipients cc bcc to_email channel channel_id")
 _MESSAGES: Final = word_set("body message subject text content")
 _MONEY: Final = word_set("amount price sum amount_cents amount_usd amount_eur")
@@ -84,12 +86,13 @@ def arguments(schema: JsonValue) -> tuple[list[Argument], bool]:
     return found, False
 
 
-def signs(schema: JsonValue, *, converts: bool = False) -> Iterator[Sign]:
+def signs(schema: JsonValue, *, converts: bool = False, looks_for: bool = False) -> Iterator[Sign]:
     """Everything in a schema that speaks of change, or that keeps one from telling.
 
     Args:
         schema: Of the arguments.
         converts: Whether the name of the tool speaks of converting, so that an amount and `to` are no payment.
+        looks_for: Whether it speaks of searching, so that a text beside a path is what is looked for there.
     """
     found, whole = arguments(schema)
     if not whole or not isinstance(schema, dict) or not _says_its_arguments(schema, found):
@@ -97,7 +100,7 @@ def signs(schema: JsonValue, *, converts: bool = False) -> Iterator[Sign]:
     for argument in found:
         yield from _of_one(argument)
     keys = {argument.key for argument in found}
-    yield from _of_all(keys, found)
+    yield from _of_all(keys - {"text"} if looks_for else keys, found)
     if keys & _MONEY and "to" in keys and not converts:
         yield Looks.SPEND, "It takes an amount and somebody to pay."
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping
@@ -11,18 +12,26 @@ from urllib.parse import unquote
 from pydantic import JsonValue
 
 MAX_PATH = 4096
-"""Characters. Longer text is no path; only the words in it are."""
+"""Characters. No system opens a longer path; only the words in such a text may be paths."""
 _WORDS = re.compile(r"""[\s"'`=:,;|<>()\[\]{}&]+""")
 """What separates paths in a command line."""
+_LIKE_PATH = re.compile(r"[/\\~$%]")
 _CHANGES_FOLDER = frozenset({"cd", "pushd", "chdir", "-C"})
 _MAX_TEXT = 64 * MAX_PATH
 """Characters of a text whose words are looked at."""
 _MAX_DECODED = 8
 MAX_JOINED = 64
 """Texts of one object that are tried together."""
-_UP = r"(?:/+(?:\.|[^/.][^/]*/+\.\.))*"
-_PROCESS = re.compile(rf"/proc{_UP}/+(?:self|thread-self|\d+){_UP}(?:/+task/+\d+{_UP})?/+(?P<link>cwd|root)(?=/|$)")
 _QUOTES = str.maketrans("", "", "'\"\\")
+_EDGES = "".join(
+    [
+        *(chr(c) for c in (*range(0x21), *range(0x7F, 0xA1), 0xAD, 0x61C, 0x1680, 0x180E, *range(0x2000, 0x2010))),
+        *(chr(c) for c in (*range(0x2028, 0x2030), *range(0x205F, 0x2070), 0x3000, 0xFEFF, *range(0xFFF9, 0xFFFC))),
+        *"'\"`\u00b4\u2018\u2019\u201c\u201d\u00ab\u00bb",
+    ]
+)
+"""What programs cut off at the ends of a text: blanks, line ends, marks without a width, quotes."""
+_BEGINS_PATH = re.compile(r"(?:[/~.\\]|%(?:25)*(?:2[ef]|5c)|file:)", re.IGNORECASE)
 _DRIVE = re.compile(r"/[A-Za-z]:/")
 
 
@@ -41,14 +50,33 @@ class Spellings:
 
     def plain(self, text: str) -> str:
         """The text as the one path that it spells first."""
-        path = _decoded(text)[-1].partition("\0")[0]
+        path = _decoded(text)[-1].partition("\0")[0].strip(_EDGES)
         return self._expand(_of_file_url(path) if path[:5].lower() == "file:" else path)
 
-    def of(self, text: str) -> Iterator[str]:
-        """All paths that a text may be read as, not resolved."""
-        if len(text) <= MAX_PATH:
-            yield from self.whole(text)
-        # Inside longer text (a command line) only what looks like a path: every word would be a lookup.
+    def whole(self, text: str) -> Iterator[str]:
+        """The paths that a text may be read as from its beginning to its end, not resolved."""
+        short = shortened(text)
+        if short is None:
+            return
+        for form in _decoded(short):
+            whole = form.partition("\0")[0]
+            bare = form.strip(_EDGES)
+            for path in (whole,) if bare == whole else (whole, bare.partition("\0")[0]):
+                yield from self._forms(path)
+
+    def _forms(self, path: str) -> Iterator[str]:
+        if path[:5].lower() == "file:":
+            path = _of_file_url(path)
+        for start in (path, path[1:]) if path[:1] == "@" else (path,):
+            if start:
+                expanded = self._expand(start)
+                yield expanded
+                if "\\" in expanded:
+                    yield expanded.replace("\\", "/")
+
+    def in_words(self, text: str) -> Iterator[str]:
+        """The paths in the words of a text, as a command line has them, not resolved."""
+        # Only what looks like a path: every word would be a lookup.
         yield from self._of_words(text, _WORDS.split(text[:_MAX_TEXT]))
         if len(text) <= MAX_PATH and any(c in text for c in "'\"\\"):
             bare = text.translate(_QUOTES)  # as a shell reads it
@@ -59,26 +87,13 @@ class Spellings:
         for before, word in zip(["", *words], words, strict=False):
             if before in _CHANGES_FOLDER:
                 folder, left = word, MAX_JOINED
-            if word == text or not 0 < len(word) <= MAX_PATH:
+            if not word or word == text:
                 continue
             if folder and left > 0:
                 left -= 1
                 yield from self.whole(f"{folder}/{word}")
-            if any(c in word for c in "/\\~$%"):
+            if _LIKE_PATH.search(word):
                 yield from self.whole(word)
-
-    def whole(self, text: str) -> Iterator[str]:
-        """The paths that a text may be read as from its beginning to its end."""
-        for form in _decoded(text):
-            path = form.partition("\0")[0]
-            if path[:5].lower() == "file:":
-                path = _of_file_url(path)
-            for start in (path, path[1:]) if path[:1] == "@" else (path,):
-                if start:
-                    expanded = self._expand(start)
-                    yield expanded
-                    if "\\" in expanded:
-                        yield expanded.replace("\\", "/")
 
     def _expand(self, path: str) -> str:
         if path == "~" or path.startswith(("~/", "~\\")):
@@ -93,7 +108,8 @@ class Spellings:
 def fold(path: str) -> str:
     """A path for comparison."""
     # Everywhere, not only where the file system ignores case: a false alarm costs nothing here.
-    return unicodedata.normalize("NFC", path).casefold().replace("\\", "/").rstrip("/")
+    same = path if path.isascii() else unicodedata.normalize("NFC", path)
+    return same.casefold().replace("\\", "/").rstrip("/")
 
 
 def _of_file_url(url: str) -> str:
@@ -103,14 +119,44 @@ def _of_file_url(url: str) -> str:
     return rest[1:] if _DRIVE.match(rest) else rest
 
 
-def of_process(path: str, cwd: Path) -> str:
-    """A path through the links of a process, whichever it is, as the server would follow them from its own folder."""
+def bare(text: str) -> str:
+    """A text without blanks, marks that nobody sees, and quotes at its ends."""
+    return text.strip(_EDGES)
+
+
+def shortened(text: str) -> str | None:
+    """A text that may be a path; a long one without what programs drop from paths. None where it stays too long."""
+    if len(text) <= MAX_PATH:
+        return text
     for _ in range(_MAX_DECODED):
-        found = _PROCESS.search(path) if "proc" in path else None
-        if found is None:
+        text = _without_empty_parts(text.partition("\0")[0].strip(_EDGES))
+        if len(text) <= MAX_PATH or "%" not in text or len(text) > _MAX_TEXT:
             break
-        path = (str(cwd) if found["link"] == "cwd" else "") + path[found.end() :]
-    return path or "/"
+        text = unquote(text)
+    if len(text) > MAX_PATH:
+        text = os.path.normpath(text)  # the system opens nothing so long, but who drops `x/..` as text does
+    return text if len(text) <= MAX_PATH else None
+
+
+def is_veiled(text: str) -> bool:
+    """Whether a text may be a path in an encoding that takes too long to read."""
+    return len(text) > _MAX_TEXT and "%" in text and _BEGINS_PATH.match(text) is not None and " " not in text
+
+
+def looks_like_path(text: str) -> bool:
+    """Whether it does not only name something: it has a separator, or begins as paths do."""
+    return text[:1] in {"~", "."} or "/" in text or "\\" in text
+
+
+def _without_empty_parts(path: str) -> str:
+    if path[:5].lower() == "file:":
+        path = _of_file_url(path)
+    if "\\" in path:
+        path = path.replace("\\", "/")
+    for empty in ("//", "/./"):
+        while empty in path:
+            path = path.replace(empty, "/")
+    return path
 
 
 def _decoded(text: str) -> list[str]:

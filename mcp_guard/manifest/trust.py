@@ -33,6 +33,8 @@ class Standing(StrEnum):
     """In the user manifest, with this definition."""
     SHIPPED = "shipped"
     """In a manifest that comes with the guard or that the configuration names."""
+    HELD = "held"
+    """Quarantined: reviewed only once its definition is accepted."""
     ODD = "odd"
     """Its name or definition cannot stand in a manifest; it asks each time, or is not offered at all."""
 

@@ -42,6 +42,23 @@ READ_VERBS: Final = word_set(
     "summarize summarise translate echo ping whoami detect estimate preview crawl scrape resolve"
 )
 """After one of these, a word such as `run` or `post` is the thing that is read."""
+_ONLY_OF: Final[Mapping[str, frozenset[str]]] = {
+    "check": word_set(
+        "access availability balance certificate code connection connectivity dependencies domain eligibility email "
+        "emails existence exists grammar health inbox limit limits link links mail port ports price prices quota rate "
+        "rates size spelling ssl stock style syntax types updates url usage vulnerabilities weather"
+    ),
+    "convert": word_set(
+        "amount base case color colour currency currencies date dates distance hex length markdown number numbers rgb "
+        "string temperature timestamp timezone unit units weight"
+    ),
+    "echo": word_set("input message text"),
+    "ping": word_set("address database domain endpoint host ip server url"),
+    "resolve": word_set("address dns domain handle host hostname id ids ip library name path symbol uri url username"),
+    "translate": word_set("phrase phrases sentence sentences text word words"),
+}
+"""Verbs of two meanings. They speak of reading alone, or with one of these as the last word: `resolve_incident` does
+not, and what `convert_file` does to the file cannot be told."""
 READ_NOUNS: Final = word_set("status info version help log logs history diff tree stats metadata schema graph time")
 """As the last word of a name."""
 _ARRANGES: Final = word_set("filter sort rank group format count highlight order aggregate")
@@ -49,6 +66,13 @@ _ARRANGES: Final = word_set("filter sort rank group format count highlight order
 _ONE_THING: Final = {("pull", "request"), ("merge", "request")}
 _MANY: Final = 3
 """So many words of two meanings after one of reading are no longer the name of a thing."""
+_IDIOMS: Final[Mapping[tuple[str, str], Looks]] = {
+    **dict.fromkeys([("check", "in"), ("check", "off"), ("check", "out")], Looks.CHANGE),
+    **dict.fromkeys([("turn", "on"), ("turn", "off"), ("sign", "off"), ("for", "sale")], Looks.CHANGE),
+    ("get", "rid"): Looks.DELETE,
+    ("gets", "rid"): Looks.DELETE,
+}
+"""Two words that say something else than each of them."""
 _JOINS: Final = word_set("and or then plus also")
 _LOUD: Final[Mapping[Looks, frozenset[str]]] = {
     Looks.EXECUTE: word_set(
@@ -68,7 +92,8 @@ _LOUD: Final[Mapping[Looks, frozenset[str]]] = {
         "upsert rebase checkout apply assign unassign enable disable toggle activate deactivate restart resume cancel "
         "approve reject reopen unlock register unregister unsubscribe install upgrade deploy sync migrate reserve "
         "configure init initialize setup disconnect click press drag fill mark vote trigger dispatch launch scale "
-        "rotate restore attach bind mount make place"
+        "rotate restore attach detach bind mount unmount make place acknowledge ack dismiss snooze unban mute unmute "
+        "evict cordon uncordon finalize finalise transition reassign unpin unfollow"
     ),
     Looks.SECRETS: word_set(
         "env environ secret secrets token tokens password passwords credential credentials keychain apikey"
@@ -93,6 +118,8 @@ _RIGHTS: Final = word_set(
 )
 """What it is to change one of these is to change who may do what."""
 _STATEMENTS: Final = word_set("sql query queries statement statements graphql cypher")
+_FILLERS: Final = word_set("make place")
+"""`Makes a request`, `places nearby`."""
 _BY_WORD: Final = {word: looks for looks, words in _LOUD.items() for word in words}
 _BY_QUIET_WORD: Final = {word: looks for looks, words in _QUIET.items() for word in words}
 _STEMS: Final = ("delete", "remove", "destroy", "execute", "write", "create", "modify", "insert", "upload", "install",
@@ -137,7 +164,10 @@ _MAX_NAME: Final = 256
 
 _DOES: Final[Mapping[Looks, frozenset[str]]] = {
     Looks.DELETE: word_set("deletes removes erases destroys overwrites purges wipes truncates"),
-    Looks.CHANGE: word_set("modifies creates inserts writes appends replaces renames moves installs deploys restarts"),
+    Looks.CHANGE: word_set(
+        "modifies creates inserts writes appends replaces renames moves installs deploys restarts saves assigns "
+        "cancels approves rejects reopens toggles"
+    ),
     Looks.SEND: word_set("sends publishes submits uploads"),
     Looks.EXECUTE: word_set("executes"),
     Looks.SPEND: word_set("purchases pays refunds"),
@@ -214,8 +244,8 @@ def spelt_with_digits(name: str) -> bool:
 def _of_word(word: str, *, reads: bool, before: str) -> tuple[Looks, str] | None:
     if word in _BY_WORD:
         return _BY_WORD[word], word
-    if (before, word) in {("check", "out"), ("check", "in"), ("turn", "on"), ("turn", "off")}:
-        return Looks.CHANGE, f"{before} {word}"
+    if (before, word) in _IDIOMS:
+        return _IDIOMS[before, word], f"{before} {word}"
     if word in _BY_QUIET_WORD:
         return None if reads else (_BY_QUIET_WORD[word], word)
     for stem in _STEMS:
@@ -241,4 +271,18 @@ def _in_company(looks: Looks, words: Iterable[str]) -> Looks:
 
 def reads_only(words: list[str]) -> bool:
     """Whether a name in which nothing speaks of change speaks of reading."""
-    return not READ_VERBS.isdisjoint(words) or not READ_NOUNS.isdisjoint(words[-1:])
+    if not READ_NOUNS.isdisjoint(words[-1:]):
+        return True
+    verb = next((word for word in words if word in READ_VERBS), None)
+    if verb is None or verb not in _ONLY_OF:
+        return verb is not None
+    return words[-1] == verb or words[-1] in _ONLY_OF[verb]
+
+
+def of_opening(word: str) -> tuple[Looks, str] | None:
+    """What the first word of a description says of change: `Save`, `Saves`; a plural of two meanings says nothing."""
+    if (found := of_name([word])) is not None:
+        return found
+    singles = (word.removesuffix("s"), word.removesuffix("es"), word.removesuffix("ies") + "y")
+    single = next((one for one in singles if one != word and one in _BY_WORD and one not in _FILLERS), None)
+    return None if single is None else (_BY_WORD[single], word)

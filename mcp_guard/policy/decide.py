@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -31,8 +31,9 @@ GIT_FOLDER = "builtin:git-folder"
 ABOVE_OWN_FILES = "builtin:above-own-files"
 SECRETS = "builtin:secrets-in-arguments"
 
-Leads = Callable[[str, JsonValue], bool]
-"""Server and value → whether a path in it leads to a certain place. Does the I/O that policy does not."""
+Led = Literal["own_files", "too_many", "above_own_files", "git_folder"]
+Leads = Callable[[str, JsonValue, JsonValue], Led | None]
+"""Server, arguments, and what of them may name a place that is changed → where paths in them lead. Does the I/O."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +45,16 @@ class Row:
     counts: bool
 
 
-_PLACES = {
-    GIT_FOLDER: "the path leads into a .git folder: its files make git run programs",
-    ABOVE_OWN_FILES: "the folder holds files of the guard or of a host: another one in its place brings other rules",
+_OWN_FILES: dict[Led, str] = {
+    "own_files": "an argument leads into the files of the guard or of a host; no rule can allow this",
+    "too_many": "the arguments hold more than can be checked for paths into the files of the guard; send fewer at once",
+}
+_PLACES: dict[Led, tuple[str, str]] = {
+    "git_folder": (GIT_FOLDER, "the path leads into a .git folder: its files make git run programs"),
+    "above_own_files": (
+        ABOVE_OWN_FILES,
+        "the folder holds files of the guard or of a host: another one in its place brings other rules",
+    ),
 }
 
 
@@ -69,8 +77,7 @@ class Policy:
         self,
         config: GuardConfig,
         *,
-        touches_own_files: Leads,
-        asks_for: Mapping[str, Leads] | None = None,
+        leads: Leads,
         manifest_digest: str = "",
         stdio: bool = True,
     ) -> None:
@@ -78,8 +85,7 @@ class Policy:
 
         Args:
             config: Valid.
-            touches_own_files: `OwnFiles.touched_by`.
-            asks_for: For GIT_FOLDER and ABOVE_OWN_FILES, what tells that the arguments name such a place.
+            leads: Tells where paths in the arguments lead.
             manifest_digest: `Manifests.digest`; part of the policy digest.
             stdio: Whether the front is stdio; part of the policy digest, since mode and assurance hang on it.
 
@@ -88,8 +94,7 @@ class Policy:
         """
         self._config = config
         self._rules = compile_rules(config)
-        self._touches_own_files = touches_own_files
-        self._asks_for = dict(asks_for or {})
+        self._leads = leads
         judged = config.model_dump(mode="json", include={"environment", "defaults", "rules", "approvals", "servers"})
         servers = {name: server["environment"] for name, server in judged.pop("servers").items()}
         self.digest = digest(
@@ -128,17 +133,20 @@ class Policy:
         # 5. A change of a place that programs take orders from, and secrets in arguments, can only tighten.
         risk = call.target.facts.risk if self._is_tool(call) else Risk.LOW
         default = default_effect(self._config, risk)
-        own_files = self._leads_to_own_files(call, views)  # (1)
+        led = self._led(call, views)
+        own_files = _OWN_FILES.get(led) if led else None  # (1)
         rows = tuple(self._row(rule, self._query(call, views, risk), default) for rule in self._rules)  # (2), (3)
         decision = (
-            self._denied_own_files(risk) if own_files else self._by_rules(call, views, rows, risk, default)
+            Decision(Effect.DENY, OWN_FILES, risk, (own_files,), self.digest)
+            if own_files
+            else self._by_rules(call, views, rows, risk, default)
         )  # (1), (4)
-        place = None if own_files else self._place(call, views)
+        place = _PLACES.get(led) if led else None
         if place is not None and decision.effect is not Effect.DENY:
-            decision = self._ask_for_place(place, decision, call, views)  # (5)
+            decision = self._ask_for_place(*place, decision, call, views)  # (5)
         if views.secrets and self._config.masking.arguments.secrets == "ask" and decision.effect is Effect.ALLOW:
             decision = self._ask_for_secrets(decision)  # (5)
-        return Judgement(decision, rows, default, own_files, place)
+        return Judgement(decision, rows, default, own_files is not None, place[0] if place else None)
 
     @staticmethod
     def _is_tool(call: Call) -> bool:
@@ -170,31 +178,14 @@ class Policy:
         loosens = rule.effect is Effect.ALLOW and default is not Effect.ALLOW
         return Row(rule, why, rule.counts(why) and not (loosens and not rule.rule.reason))
 
-    def _leads_to_own_files(self, call: Call, views: Views) -> bool:
+    def _led(self, call: Call, views: Views) -> Led | None:
         value: JsonValue = views.for_downstream.value
         if not self._is_tool(call):
             value = [call.target.name, value]
         try:
-            return self._touches_own_files(call.target.server, value)
+            return self._leads(call.target.server, value, changed_places(call, views))
         except Exception:  # noqa: BLE001 - a look at the file system that fails must not open the way
-            return True
-
-    def _place(self, call: Call, views: Views) -> str | None:
-        value = changed_places(call, views)
-        if value is None:
-            return None
-        for rule, leads in self._asks_for.items():
-            try:
-                found = leads(call.target.server, value)
-            except Exception:  # noqa: BLE001 - as above: what cannot be looked at is asked for
-                found = True
-            if found:
-                return rule
-        return None
-
-    def _denied_own_files(self, risk: Risk) -> Decision:
-        reason = "an argument leads into the files of the guard or of a host; no rule can allow this"
-        return Decision(Effect.DENY, OWN_FILES, risk, (reason,), self.digest)
+            return "own_files"
 
     def _by_rules(self, call: Call, views: Views, rows: tuple[Row, ...], risk: Risk, default: Effect) -> Decision:
         counting = [row for row in rows if row.counts]
@@ -210,13 +201,13 @@ class Policy:
         terms = self._terms(winners, risk, call, views)
         return Decision(effect, winners[0].rule.rule.id, risk, reasons, self.digest, terms)
 
-    def _ask_for_place(self, rule: str, decision: Decision, call: Call, views: Views) -> Decision:
+    def _ask_for_place(self, rule: str, why: str, decision: Decision, call: Call, views: Views) -> Decision:
         risk = max(decision.risk, Risk.HIGH, key=lambda risk: risk.rank)
         asked = decision.effect is Effect.REQUIRE_APPROVAL
         offers = decision.terms.grants if asked else offered(call, views, (), risk)
         # The same call again at most: a folder would hold all that programs take orders from.
         terms = replace(decision.terms, grants=tuple(offer for offer in offers if offer.keep is None))
-        reasons = (_PLACES[rule], *decision.reasons)
+        reasons = (why, *decision.reasons)
         return Decision(Effect.REQUIRE_APPROVAL, rule, risk, reasons, self.digest, terms)
 
     def _ask_for_secrets(self, decision: Decision) -> Decision:

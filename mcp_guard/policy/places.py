@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from pydantic import JsonValue
 
+from mcp_guard.manifest.spelling import MAX_PATH, bare, looks_like_path, shortened
 from mcp_guard.model import ArgumentFact, Call, CallKind, Views
 
 _NO_PLACE = frozenset({"content", "query", "recipient", "secret"})
-_MAX_NAME = 4096
-"""Characters of a text that may be a path where no fact says what it is."""
+_WORD = re.compile(r"[^$%@:]+")
+_ABSOLUTE = re.compile(r"/|~|\\\\|[A-Za-z]:[\\/]|file:", re.IGNORECASE)
 
 
 def changed_places(call: Call, views: Views) -> JsonValue:
     """Arguments of a tool that does more than read, less those of which the manifest says that they name no place.
 
-    Of what no fact speaks of, as with a tool that nobody reviewed, short texts of one line stay. None where there is
-    nothing to look at.
+    Of what no fact speaks of, as with a tool that nobody reviewed, short texts of one line stay; so does an absolute
+    path or a `file:` address in all but content. None where there is nothing to look at.
     """
     facts = call.target.facts
     if call.target.kind is not CallKind.TOOL or (facts.listed and set(facts.effects) <= {"read"}):
         return None
-    resource = {} if facts.resource is None else {facts.resource: ArgumentFact("identifier")}
-    return _places(views.for_downstream.value, "", {**resource, **facts.arguments}, None)
+    arguments = dict(facts.arguments)
+    named = arguments.get(facts.resource) if facts.resource is not None else None
+    if facts.resource is not None and (named is None or named.role != "content"):
+        arguments[facts.resource] = ArgumentFact("identifier")
+    return _places(views.for_downstream.value, "", arguments, None)
 
 
 def _places(
@@ -38,6 +43,15 @@ def _places(
         return {key: item for key, item in found.items() if item is not None or role not in _NO_PLACE}
     if isinstance(value, list):
         return [_places(item, f"{pointer}/{index}", facts, fact) for index, item in enumerate(value)]
-    if not isinstance(value, str) or role in _NO_PLACE:
+    return _place(value, role) if isinstance(value, str) else None
+
+
+def _place(text: str, role: str | None) -> str | None:
+    stripped = bare(text)
+    if role in _NO_PLACE and (role == "content" or not _ABSOLUTE.match(stripped)):
         return None
-    return value if role or (len(value) <= _MAX_NAME and "\n" not in value) else None
+    if role == "identifier":
+        # Said to be a name: a mere word may then be that of a file in the working directory.
+        return f"./{stripped}" if _WORD.fullmatch(stripped) and not looks_like_path(stripped) else text
+    short = shortened(stripped)
+    return None if short is None or "\n" in short else text if len(text) <= MAX_PATH else short

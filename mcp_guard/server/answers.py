@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import NoReturn
 
 from mcp.shared.exceptions import MCPError
 from pydantic import JsonValue
 
+from mcp_guard.approval.prompt import visible
 from mcp_guard.clock import iso
+from mcp_guard.config.load import config_words
 from mcp_guard.errors import GuardError, UnknownTargetError
+from mcp_guard.manifest.propose import CLASSES, propose
 from mcp_guard.model import GUARD_META, Answer, JsonDict, MaskNote, Suspended, Target
 
 WAIT_TOOL = "guard_approval_wait"
 RETRY_AFTER_S = 5
+
+_SERIOUS = frozenset({"high", "critical"})
+"""No rule to paste is printed for what looks like more than reading: an agent may be the one who pastes it."""
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _LISTS: JsonDict = {"ttlMs": 0, "cacheScope": "private"}
@@ -64,8 +71,29 @@ def answer_meta(answer: Answer, call_id: str) -> JsonDict:
     return meta
 
 
-def ticket(suspended: Suspended, *, call_id: str, target: Target | None) -> JsonDict:
-    """The result of a call that waits for people (decisions.md D6): an error, so that no schema check fails."""
+def how_to_decide(path: Path | None, *, team: bool) -> str:
+    """How people get to a call that waits: commands only, and no link, token or other authority.
+
+    Args:
+        path: The guard.yaml; None for clients on the network, who learn no path.
+        team: Whether the requester may not decide.
+    """
+    # The user's terminal does not have the variables of the host.
+    config = "" if path is None else visible(config_words(path, {}))
+    page, listing = f"`mcp-guard console{config}`", f"`mcp-guard approvals ls{config}`"
+    if team:
+        return f"Tell your user now that this call waits for a reviewer, who decides it with {page} or {listing}."
+    return (
+        "Tell your user now that this call waits, and how to decide it: the user runs "
+        f"{page} (the guard's page) or {listing}, in a terminal."
+    )
+
+
+def ticket(suspended: Suspended, *, call_id: str, target: Target | None, deciding: str) -> JsonDict:
+    """The result of a call that waits for people (decisions.md D6): an error, so that no schema check fails.
+
+    `deciding` is what `how_to_decide` says of this guard.
+    """
     running = suspended.state == "executing"
     head = "RUNNING after approval." if running else "NOT executed."
     text = (
@@ -76,7 +104,9 @@ def ticket(suspended: Suspended, *, call_id: str, target: Target | None) -> Json
     )
     if suspended.state == "pending":
         # Nothing is shown at the client any more, so its user hears of it from the agent.
-        text += "\nTell your user now: a call waits for approval on the guard's page. You cannot approve it."
+        text += f"\n{deciding} You cannot approve it."
+    if suspended.note:
+        text += "\n" + suspended.note
     if target is not None and not target.facts.listed and suspended.rule.startswith("default:") and _plain(target):
         text += "\n" + _settling_rule(target)
     return {
@@ -162,9 +192,14 @@ def _plain(target: Target) -> bool:
 
 
 def _settling_rule(target: Target) -> str:
+    review = (
+        "Nobody has reviewed this tool, so it asks each time. The user can review all tools of the server at once, "
+        f"in a terminal: `mcp-guard trust {target.server}`"
+    )
+    if CLASSES[propose({"name": target.name, "inputSchema": target.input_schema}).looks].risk in _SERIOUS:
+        return f"{review}."
     return (
-        "Nobody has reviewed this tool, so it asks each time. The owner of this guard can review all tools of the "
-        f"server at once, in a terminal (`mcp-guard trust {target.server}`), or settle this one in guard.yaml:\n"
+        f"{review}. Or the user settles this one in guard.yaml:\n"
         "rules:\n"
         f"  - id: {target.server}-{target.name}\n"
         f"    match: {{server: {target.server}, tool: {target.name}}}\n"

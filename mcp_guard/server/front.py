@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from dataclasses import replace
 from typing import Any, Literal, cast
 
 import anyio
@@ -15,7 +16,14 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 
 from mcp_guard.approval.channels import elicitation
-from mcp_guard.model import CallContext, ClientInfo, JsonDict, MaskedText, Principal, Prompt, PromptAnswer
+from mcp_guard.model import (
+    CallContext,
+    ClientInfo,
+    JsonDict,
+    MaskedText,
+    Principal,
+)
+from mcp_guard.question import Prompt, PromptAnswer
 
 PROMPT_KEY = "approval"
 """Key of the guard's question in `inputRequests` and of its answer in `inputResponses`."""
@@ -123,7 +131,7 @@ def question(prompt: Prompt) -> types.InputRequiredResult:
     key = PAGE_KEY if prompt.url else PROMPT_KEY
     return types.InputRequiredResult(
         input_requests={key: request_of(prompt, modern=True, titled=True)},
-        request_state=seal_state(prompt.approval_id, key),
+        request_state=seal_state(prompt.approval_id, key, prompt.again),
     )
 
 
@@ -135,12 +143,13 @@ def brought(ctx: Context, params: Any) -> tuple[str, PromptAnswer | None] | None
     state = open_state(getattr(params, "request_state", None)) if is_modern(ctx) else None
     if state is None:
         return None
-    approval_id, asked = state
+    approval_id, asked, again = state
     answer = (getattr(params, "input_responses", None) or {}).get(asked)
     if answer is None:
         return approval_id, None
     if asked == PROMPT_KEY and isinstance(answer, types.ElicitResult):
-        return approval_id, elicitation.read_answer(answer.action, dict(answer.content or {}))
+        said = elicitation.read_answer(answer.action, dict(answer.content or {}))
+        return approval_id, replace(said, again=again)
     return approval_id, _OPENED
 
 
@@ -148,19 +157,19 @@ def _read(prompt: Prompt, answer: types.ElicitResult) -> PromptAnswer:
     return _OPENED if prompt.url else elicitation.read_answer(answer.action, dict(answer.content or {}))
 
 
-def seal_state(approval_id: str, asked: str) -> str:
+def seal_state(approval_id: str, asked: str, again: int = 0) -> str:
     """Plain state; `RequestStateBoundary` encrypts it and binds it to method, name, arguments and audience."""
-    return json.dumps({"a": approval_id, "q": asked})
+    return json.dumps({"a": approval_id, "q": asked, "n": again})
 
 
-def open_state(state: str | None) -> tuple[str, str] | None:
-    """Approval id and question of a state that the boundary has opened; None when there is none or it is not ours."""
+def open_state(state: str | None) -> tuple[str, str, int] | None:
+    """Approval id, question and `Prompt.again` of a state that the boundary has opened; None where it is not ours."""
     if state is None:
         return None
     try:
         value = json.loads(state)
-        return str(value["a"]), str(value["q"])
-    except (ValueError, KeyError, TypeError):
+        return str(value["a"]), str(value["q"]), int(value.get("n", 0))
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

@@ -31,21 +31,21 @@ from mcp_guard import __version__, records
 from mcp_guard.canon import digest
 from mcp_guard.clock import Ids
 from mcp_guard.errors import ApprovalPendingError, GuardError, InternalError, InvalidArgumentsError
+from mcp_guard.manifest.starts import Roots
 from mcp_guard.model import (
     Answer,
-    AskClient,
     Call,
     CallContext,
     CallKind,
     JsonDict,
     Principal,
-    PromptAnswer,
     RawArguments,
     Suspended,
     Target,
 )
 from mcp_guard.pipeline import Pipeline
 from mcp_guard.ports import MaskingPort
+from mcp_guard.question import AskClient, PromptAnswer
 from mcp_guard.server import answers
 from mcp_guard.server.front import (
     Context,
@@ -105,6 +105,8 @@ class Edge:
     """`Principal.key` of everybody behind this front."""
     transport: Literal["stdio", "http"]
     state_keys: list[bytes]
+    deciding: str
+    """How people get to a call that waits: `answers.how_to_decide`."""
     host: str = ""
     prompts: bool = True
     fronts: dict[str, ServerSession] = field(default_factory=dict)
@@ -112,6 +114,8 @@ class Edge:
     bus: InMemorySubscriptionBus = field(default_factory=InMemorySubscriptionBus)
     arrived: anyio.Event = field(default_factory=anyio.Event)
     """Set when the first client of an older era has initialized."""
+    roots: Roots = field(default_factory=Roots)
+    """What local servers were told of them."""
 
     async def list_roots(self) -> list[JsonDict]:
         """The roots of the client, once it has initialized; for local downstream servers (decisions.md D29)."""
@@ -119,6 +123,7 @@ class Edge:
         if not self.fronts:
             return []
         found = await next(iter(self.fronts.values())).list_roots()
+        self.roots.note(str(root.uri) for root in found.roots)
         return [root.model_dump(mode="json", by_alias=True, exclude_none=True) for root in found.roots]
 
 
@@ -176,8 +181,11 @@ class Handlers:
         self._session = edge.ids.new("ses")
 
     async def initialized(self, ctx: Context, _params: types.NotificationParams) -> None:
-        """Remember the session, so that list changes reach it."""
-        self._edge.fronts[_session_header(ctx) or ""] = ctx.session
+        """Remember the session while it lasts, so that list changes reach it."""
+        key = _session_header(ctx) or ""
+        self._edge.fronts[key] = ctx.session
+        # The SDK tells the end of a session in no other way.
+        ctx.session._connection.exit_stack.callback(self._edge.fronts.pop, key, None)  # noqa: SLF001
         self._edge.arrived.set()
 
     def lister(self, key: str) -> Callable[[Context, types.PaginatedRequestParams | None], Awaitable[Any]]:
@@ -268,12 +276,12 @@ class Handlers:
             return question(step.prompt)
         tool = call.target.kind is CallKind.TOOL
         if isinstance(step, Suspended):
-            result = answers.ticket(step, call_id=call.call_id, target=call.target)
+            deciding = self._edge.deciding
+            result = answers.ticket(step, call_id=call.call_id, target=call.target, deciding=deciding)
             if tool:
                 return result
-            raise MCPError(
-                ApprovalPendingError.rpc_code, "this call waits for approval; repeat it later", result["_meta"]
-            )
+            said = f"this call waits for approval; repeat it later. {deciding}"
+            raise MCPError(ApprovalPendingError.rpc_code, said, result["_meta"])
         notice = self._edge.masking.announce(step.notes)
         return answers.answer_result(step, call_id=call.call_id, notice=notice, modern=is_modern(ctx), tool=tool)
 
@@ -289,7 +297,7 @@ class Handlers:
             await self._refused(call_id, principal, context, answers.WAIT_TOOL, error)
             raise
         if isinstance(step, Suspended):
-            return answers.ticket(step, call_id=call_id, target=None)
+            return answers.ticket(step, call_id=call_id, target=None, deciding=self._edge.deciding)
         await self._edge.pipeline.note(records.picked_up(call_id, principal, context, ticket=ticket, answer=step))
         notice = self._edge.masking.announce(step.notes)
         return answers.answer_result(step, call_id=call_id, notice=notice, modern=is_modern(ctx), tool=True)

@@ -137,8 +137,10 @@ class Database:
 
     async def _checkpoint_if_long(self) -> None:
         wal = self.path.with_name(self.path.name + "-wal")
-        if wal.exists() and wal.stat().st_size > _CHECKPOINT_PAGES * 4096:
-            await self._writer.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")
+        # What was committed stays so: if this fails, the block has not, and the next writer tries again.
+        with contextlib.suppress(OSError, sqlite3.Error):
+            if wal.stat().st_size > _CHECKPOINT_PAGES * 4096:
+                await self._writer.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 async def _connect(path: Path) -> aiosqlite.Connection:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -19,6 +22,78 @@ _PACKAGE_OPTIONS = frozenset({"--spec", "--from"})
 _ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)=.*", re.DOTALL)
 _LOADERS = ("LD_", "DYLD_", "PYTHON", "NODE_OPTIONS", "UV_", "PIP_", "PIPX_")
 """Variables by which another program's code is loaded instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """What starts the guard that looks at an entry."""
+
+    programs: tuple[str, ...]
+    """Paths of its `mcp-guard`."""
+    python: str
+    """Path of its interpreter."""
+    path: str
+    """Folders in which it finds programs."""
+
+    @classmethod
+    def running(cls) -> Installation:
+        """The one that runs now."""
+        beside = shutil.which(OURS, path=str(Path(sys.executable).parent))
+        script = Path(sys.argv[0]).absolute()
+        named = [str(script)] if script.name.startswith(OURS) and script.is_file() else []
+        folders = [folder for folder in os.environ.get("PATH", "").split(os.pathsep) if Path(folder).is_absolute()]
+        return cls((*named, *([beside] if beside else [])), sys.executable, os.pathsep.join(folders))
+
+    def same(self, program: str) -> bool:
+        """Whether a program is the `mcp-guard` of this installation, or its interpreter."""
+        if any(_same_file(program, one) for one in self.programs):
+            return True
+        # Interpreters of many environments are links to one file: their folder tells them apart.
+        return bool(_PYTHON.fullmatch(_name(program))) and _same_file(Path(program).parent, Path(self.python).parent)
+
+
+def other_program(fields: Mapping[str, Any], here: Installation) -> str:
+    """Why an entry that `is_guard` does not start this installation; empty when it does, or when nothing is there.
+
+    A project's file is anybody's, and so is a folder of that project with a program of our name in it.
+    """
+    args = fields.get("args")
+    words = [fields["command"], *(args if isinstance(args, list) else [])]
+    inner = _behind_env(_behind_shell(words)) or words
+    path = next(_paths_given(fields, words), here.path)
+    for word in dict.fromkeys((words[0], inner[0])):
+        program, usual = shutil.which(word, path=path), shutil.which(_name(word), path=here.path)
+        if program is None:
+            continue  # it starts nothing
+        guards_own = _name(word) == OURS or _PYTHON.fullmatch(_name(word))
+        if not (here.same(program) if guards_own else usual is not None and _same_file(program, usual)):
+            return f"is another program, or of another installation: {program}"
+    if _PYTHON.fullmatch(_name(inner[0])) and not _leaves_out_its_folder(inner[1:]):
+        return "takes the module from the folder in which its host stands: add -P before -m"
+    return ""
+
+
+def _paths_given(fields: Mapping[str, Any], words: Sequence[str]) -> Iterator[str]:
+    """What an entry sets PATH to, the last word first."""
+    for word in reversed(words):
+        assigned = _ASSIGNMENT.fullmatch(word)
+        if assigned and assigned[1].upper() == "PATH":
+            yield word.partition("=")[2]
+    env = fields.get("env")
+    yield from (str(value) for name, value in (env or {}).items() if str(name).upper() == "PATH")
+
+
+def _leaves_out_its_folder(words: Sequence[str]) -> bool:
+    """Whether an interpreter is told, before its module, not to look for it where it stands."""
+    flags = [word for word in words[: [*words, "-m"].index("-m")] if _PYTHON_FLAGS.fullmatch(word)]
+    return any({"P", "I"} & set(flag) for flag in flags)
+
+
+def _same_file(one: str | Path, other: str | Path) -> bool:
+    try:
+        return Path(one).samefile(other)
+    except OSError:
+        return False
 
 
 def is_guard(fields: Mapping[str, Any]) -> bool:

@@ -31,6 +31,7 @@ _LOGIN = frozenset({"oauth", "auth", "scopes", "headersHelper", "authProviderTyp
 _OWN_SANDBOX = frozenset({"sandboxEnabled", "sandbox"})
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _REFERENCE = re.compile(r"\$\{[^{}]*\}")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SHORTEST_S = {"start_timeout_s": 30.0, "call_timeout_s": 300.0}
 """Times of the host count where they are longer than the guard's own; shorter ones the host keeps by itself."""
 
@@ -129,7 +130,8 @@ def read_entry(name: str, entry: Any, *, remote: bool) -> Found | Left:
         ServerConfig.model_validate(kept)
     except ValidationError as error:
         reasons = {".".join(str(step) for step in item["loc"][:1]) or item["msg"] for item in error.errors()}
-        return Left(f"it is not valid: {'; '.join(sorted(reasons))}")
+        told = sorted(reason.removeprefix("Value error, ") for reason in reasons)
+        return Left(f"it is not valid: {'; '.join(told)}")
     return Found(kept, passed_on)
 
 
@@ -182,7 +184,9 @@ def _has_credential(url: str) -> bool:
 def _passed_on(entry: Mapping[str, Any]) -> tuple[str, ...]:
     named = entry.get("env_http_headers")
     found = [*named.values()] if isinstance(named, dict) else []
-    return tuple(str(variable) for variable in [*found, entry.get("bearer_token_env_var")] if variable)
+    found.append(entry.get("bearer_token_env_var"))
+    # Only real names: `A}${file:…` would be taken for a reference to a variable, and read a file of the user's.
+    return tuple(name for name in found if isinstance(name, str) and _VARIABLE.fullmatch(name))
 
 
 def new_members(

@@ -92,7 +92,7 @@ def plan_wrap(files: Sequence[HostFile], options: Options, *, named: bool) -> Wr
             continue  # a link to one that is wrapped already is wrapped with it
         seen.add(real)
         try:
-            found = _plan_file(file, plan)
+            found = _plan_file(file, plan, named=named)
         except ConfigError as error:
             if named:
                 raise
@@ -106,7 +106,7 @@ def plan_wrap(files: Sequence[HostFile], options: Options, *, named: bool) -> Wr
     return plan
 
 
-def _plan_file(file: HostFile, plan: WrapPlan) -> FilePlan | None:
+def _plan_file(file: HostFile, plan: WrapPlan, *, named: bool) -> FilePlan | None:
     raw = read_bytes(file.path)
     data = {} if is_blank(raw, file.path) else parse_host_file(raw, file.path)
     changes: list[Change] = []
@@ -116,6 +116,8 @@ def _plan_file(file: HostFile, plan: WrapPlan) -> FilePlan | None:
     if places and says_something_twice(raw, file.path, places):
         what = f"{file.path.name} says something twice, and hosts differ in which of both they take"
         raise ConfigError(what, hint="remove one of them; it was left as it is")
+    if named and not any(at(data, place) for place in places):
+        plan.notes.append(f"{file.path}: there are no servers in it")
     for place in places:
         found = dict(_entries(place, data, file, plan))
         # Claude Code's own list of projects: one entry for all servers would show each of them in each project.
@@ -149,7 +151,9 @@ def _entries(place: Place, data: Mapping[str, Any], file: HostFile, plan: WrapPl
             kept.append((name, found))
         elif not found.wrapped:
             plan.notes.append(_note(file, name, found))
-    gone = [state.name for name, entry in at(data, place).items() if (state := entry_state(name, entry)).config_gone]
+    states = [entry_state(name, entry) for name, entry in at(data, place).items()]
+    plan.notes += [_note(file, state.name, Left(state.why_left)) for state in states if state.suspect]
+    gone = [state.name for state in states if state.config_gone]
     if gone:
         names = listed([spell((name,)) for name in gone])
         plan.notes.append(f"{file.title}: {names}: the guard.yaml is gone; run mcp-guard unwrap, then wrap again")

@@ -122,9 +122,12 @@ class Servers:
         }
 
     def name_tools(self, *, only_one: bool) -> None:
-        """Write down how the tools of new servers are named where several are offered together (decisions.md D14)."""
+        """Write down how the tools of new servers are named where one entry offers all (decisions.md D14).
+
+        An entry of its own serves the server's own names, whatever stands there.
+        """
         alone = only_one and len(self.new) + len(self.there) == 1
-        for fields in self.new.values():
+        for fields in self.new.values() if only_one else ():
             fields["names"] = "plain" if alone else "prefixed"
 
     def secrets(self) -> list[str]:

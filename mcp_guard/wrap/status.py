@@ -10,13 +10,14 @@ from typing import Any, Literal
 from mcp_guard.config.hostfile import at, is_blank, parse_host_file, read_bytes, starts_the_guard
 from mcp_guard.config.load import CONFIG_VARIABLE, user_config_file
 from mcp_guard.errors import ConfigError
-from mcp_guard.wrap.command import guard_is_gone, is_guard
+from mcp_guard.wrap.command import Installation, guard_is_gone, is_guard, other_program
 from mcp_guard.wrap.entries import Left, read_entry
 from mcp_guard.wrap.locate import HostFile, Machine, find_files
 
 State = Literal["wrapped", "bypassing", "disabled"]
 
-_SUSPECT = "it names mcp-guard, but may start other code: look at it by hand"
+_SUSPECT = "it looks like mcp-guard, but "
+_OTHER_CODE = "may start other code: look at it by hand"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +37,10 @@ class EntryState:
     """Of a wrapped one: why it cannot start the guard; empty when nothing is known against it."""
     config_gone: bool = False
     """Of a wrapped one: whether it is guard.yaml that is gone."""
+    program_gone: bool = False
+    """Of a wrapped one: whether it is the program that is gone."""
     suspect: bool = False
-    """It names mcp-guard, but starts another program, or has it load other code."""
+    """It looks like mcp-guard, but starts another program, another installation, or has it load other code."""
     why_left: str = ""
     """Of one that is not wrapped: why `wrap` leaves it as it is; empty when it would take it."""
 
@@ -89,15 +92,16 @@ def _look(file: HostFile) -> HostState:
 
 
 def entry_state(name: str, entry: Any, project: str = "") -> EntryState:
-    """Whether an entry of a host starts the guard."""
+    """Whether an entry of a host starts this guard."""
     fields: Mapping[str, Any] = entry if isinstance(entry, dict) else {}
     off = fields.get("disabled") is True or fields.get("enabled") is False
     if not starts_the_guard(fields):
         found = read_entry(name, entry, remote=False)
         why = found.why if isinstance(found, Left) else ""
         return EntryState(name, project, "disabled" if off else "bypassing", why_left=why)
-    if not is_guard(fields):
-        return EntryState(name, project, "disabled" if off else "bypassing", suspect=True, why_left=_SUSPECT)
+    other = other_program(fields, Installation.running()) if is_guard(fields) else _OTHER_CODE
+    if other:
+        return EntryState(name, project, "disabled" if off else "bypassing", suspect=True, why_left=_SUSPECT + other)
     args = fields.get("args")
     words = [word for word in args if isinstance(word, str)] if isinstance(args, list) else []
     state: State = "disabled" if off else "wrapped"
@@ -105,10 +109,11 @@ def entry_state(name: str, entry: Any, project: str = "") -> EntryState:
     path = Path(config).expanduser() if config else user_config_file()
     gone = path.is_absolute() and not path.is_file() and (bool(config) or CONFIG_VARIABLE not in fields.get("env", {}))
     broken = f"{path.name} is not where it looks for it: {path.parent}" if gone else ""
-    if guard_is_gone(fields):
+    lost = guard_is_gone(fields)
+    if lost:
         broken = "the mcp-guard that it starts is gone"
     return EntryState(
-        name, project, state, config=config, server=server, broken=broken, config_gone=gone and bool(config)
+        *(name, project, state, config, server, broken), config_gone=gone and bool(config), program_gone=lost
     )
 
 

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 import tomlkit
-from tomlkit.items import InlineTable, Table
+from tomlkit.items import Comment, InlineTable, Null, Table, Whitespace
 
 from mcp_guard.wrap.jsonc import Place
 
@@ -26,15 +26,36 @@ def edit_toml(text: str, edits: list[Edit], source: str | None) -> str:
     spelled = tomlkit.parse(source) if source is not None else None
     for place, values, removed, origin in edits:
         table = _at(document, place)
-        for key in removed - set(values):
-            if key in table:
-                table.remove(key)
+        # The space and comments before the next table stay there: new keys come above them.
+        end = _set_aside(table)
         for key, value in values.items():
             new = copy.deepcopy(_at(spelled, (*origin, key))) if origin is not None else value
             _put(table, key, new)
+        for key in removed - set(values):
+            if key in table:
+                end = [*_set_aside(table[key]), *end]
+                table.remove(key)
+        _put_back(table, end)
     edited = tomlkit.dumps(document)
     only_crlf = "\r\n" in text and not re.search(r"(?<!\r)\n", text)
     return re.sub(r"(?<!\r)\n", "\r\n", edited) if only_crlf else edited
+
+
+def _set_aside(table: Any) -> list[Any]:
+    """Take the space and comments at the end of a table out of it; tomlkit counts those of the next one to it."""
+    body = table.value.body if isinstance(table, Table) else []
+    end: list[Any] = []
+    while body and isinstance(body[-1][1], (Whitespace, Comment)):
+        end.insert(0, body.pop())
+    return end
+
+
+def _put_back(table: Any, end: list[Any]) -> None:
+    body = table.value.body if end else []
+    before = [item for _, item in body if not isinstance(item, Null)]
+    if before and isinstance(before[-1], Whitespace) and isinstance(end[0][1], Whitespace):
+        end = end[1:]
+    body += end
 
 
 def _at(table: Any, place: Place) -> Any:

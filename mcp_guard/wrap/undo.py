@@ -5,6 +5,7 @@ Needs the journal and the old content only; guard.yaml may be gone or broken.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -171,4 +172,5 @@ def carry_back(plan: UnwrapPlan, folder: Path) -> None:
         kept = {record.backup for file in plan.files if not file.exact for record in file.records}
         for record in done:
             if record.backup not in kept:
-                (folder / record.backup).unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # all is put back; what stays here is private
+                    (folder / record.backup).unlink()

@@ -32,8 +32,6 @@ from mcp_guard.model import (
     MaskedJson,
     MaskedText,
     Principal,
-    Prompt,
-    PromptAnswer,
     RawArguments,
     Receipt,
     Record,
@@ -43,6 +41,7 @@ from mcp_guard.model import (
 )
 from mcp_guard.permit import Permit
 from mcp_guard.ports import ApprovedRun
+from mcp_guard.question import Prompt, PromptAnswer
 from mcp_guard.storage.sqlite import Database
 from tests.fakes import FakeClock
 

@@ -378,3 +378,9 @@ def test_only_what_can_be_bound_and_is_shown_is_offered() -> None:
     assert offers_of(stored({"path": "notes/a.txt", "to": "a@example.com"})) == (SAME, DOMAIN)
     assert offers_of(stored(plain, for_reviewer=MaskedJson({"path": "[hidden]"}))) == (SAME,)
     assert offers_of(stored({**plain, "unknown": 1})) == (SAME,)
+
+
+def test_values_without_a_canonical_form_resemble_nothing_not_even_themselves() -> None:
+    """docs/grants.md: what is not understood does not fit; security.md S2."""
+    odd: JsonDict = {"path": "/srv/work/notes/a", "mode": float("nan")}
+    assert not fits(stored(odd), SAME, {}, stored(odd), real_path)

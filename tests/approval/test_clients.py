@@ -13,7 +13,14 @@ from mcp_guard.approval.asking import Asking
 from mcp_guard.approval.clients import Clients, Seen, seen_of
 from mcp_guard.approval.transaction import fetch
 from mcp_guard.errors import ApprovalDeniedError
-from mcp_guard.model import Answer, AskClient, Assurance, Call, ClientInfo, Prompt, PromptAnswer, Suspended
+from mcp_guard.model import (
+    Answer,
+    Assurance,
+    Call,
+    ClientInfo,
+    Suspended,
+)
+from mcp_guard.question import AskClient, Prompt, PromptAnswer
 from tests.approval.bench import ALICE, BOB, Bench, TestFront, call_of, decision_of
 from tests.fakes import FakeClock
 

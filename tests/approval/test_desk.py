@@ -16,7 +16,13 @@ from mcp_guard.errors import (
     OverloadedError,
     UnknownApprovalError,
 )
-from mcp_guard.model import Answer, AskClient, Principal, Prompt, PromptAnswer, Risk, Suspended
+from mcp_guard.model import (
+    Answer,
+    Principal,
+    Risk,
+    Suspended,
+)
+from mcp_guard.question import AskClient, Prompt, PromptAnswer
 from tests.approval.bench import ALICE, BOB, LOCAL_ALICE, SECRET, Bench, TestFront, call_of, decision_of, eventually
 from tests.fakes import FakeClock
 
@@ -90,17 +96,19 @@ async def test_a_form_answered_with_deny_refuses_and_blocks_the_same_call_for_te
 
 
 @pytest.mark.parametrize(
-    "answer",
-    [PromptAnswer("dismissed"), PromptAnswer("approve"), PromptAnswer("approve", fingerprint="AAAA-AAAA")],
+    ("answer", "forms"),
+    [(PromptAnswer("dismissed"), 1), (PromptAnswer("approve"), 4), (PromptAnswer("approve", "", "AAAA-AAAA"), 4)],
     ids=["dismissed", "fingerprint not typed", "fingerprint wrong"],
 )
-async def test_an_answer_that_is_no_approval_leaves_the_request_pending(tmp_path: Path, answer: PromptAnswer) -> None:
+async def test_an_answer_that_is_no_approval_leaves_the_request_pending(
+    tmp_path: Path, answer: PromptAnswer, forms: int
+) -> None:
     """D6; a high risk must be typed."""
     front = TestFront(can_prompt=True, answer=lambda _p: answer)
     async with Bench(tmp_path).guard() as bench:
         got = await bench.ask(call_of(), front, replace(decision_of(hold_s=0.2), risk=Risk.HIGH))
     assert isinstance(got, Suspended)
-    assert (got.state, bench.effects, len(front.asked)) == ("pending", [], 1)
+    assert (got.state, bench.effects, len(front.asked)) == ("pending", [], forms)
 
 
 async def test_a_client_that_breaks_while_asked_has_not_answered(tmp_path: Path) -> None:
@@ -190,11 +198,11 @@ async def test_a_form_that_was_withdrawn_unanswered_may_be_shown_with_the_next_e
             await bench.ask(call_of(), front, replace(terms, terms=decision_of(hold_s=10).terms))
         await bench.ask(call_of(), mistyped, terms)
         await bench.ask(call_of(), front, terms)
-    assert (len(front.asked), len(mistyped.asked)) == (3, 1)
+    assert (len(front.asked), len(mistyped.asked)) == (3, 4)
     assert bench.effects == []
 
 
-async def test_a_newer_client_is_asked_once_and_after_a_mistyped_fingerprint_again(tmp_path: Path) -> None:
+async def test_a_newer_client_is_asked_once_and_after_mistyped_fingerprints_again(tmp_path: Path) -> None:
     """S16, D6: an equal call without the state waits for the answer to the question that is open."""
     terms = replace(decision_of(), risk=Risk.HIGH)
     front = TestFront(era="modern", can_prompt=True)
@@ -202,7 +210,7 @@ async def test_a_newer_client_is_asked_once_and_after_a_mistyped_fingerprint_aga
         asked = await bench.ask(call_of(), front, terms)
         assert isinstance(asked, AskClient)
         others = [await bench.ask(call_of(), front, terms) for _ in range(2)]
-        wrong = (asked.prompt.approval_id, PromptAnswer("approve", fingerprint="AAAA-AAAA"))
+        wrong = (asked.prompt.approval_id, PromptAnswer("approve", fingerprint="AAAA-AAAA", again=3))
         await bench.ask(call_of(), TestFront(era="modern", can_prompt=True, resumed=wrong), terms)
         again = await bench.ask(call_of(), front, terms)
     assert all(isinstance(one, Suspended) for one in others)

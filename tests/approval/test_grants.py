@@ -23,15 +23,13 @@ from mcp_guard.errors import (
 )
 from mcp_guard.model import (
     Answer,
-    AskClient,
     Assurance,
     Call,
     Principal,
-    Prompt,
-    PromptAnswer,
     Risk,
     Suspended,
 )
+from mcp_guard.question import AskClient, Prompt, PromptAnswer
 from tests.approval import granting as processes_of
 from tests.approval.bench import BOB, LOCAL_ALICE, Bench, TestFront, eventually
 from tests.approval.granting import ask, grant, granting, outside, wide, write

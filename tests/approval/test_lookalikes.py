@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from mcp_guard.approval.lookalikes import doubts, oddities
@@ -73,3 +75,13 @@ def test_a_flood_of_doubts_is_five_lines_and_a_count() -> None:
     assert len(found) == 6
     assert found[-1].startswith("+")
     assert doubts({"arguments": None}) == []
+
+
+def test_many_long_words_that_nearly_are_addresses_are_looked_at_in_a_second() -> None:
+    """security.md F4: a pattern that tries each sign against each end took seven seconds here."""
+    words: JsonDict = {f"note_{number}": "é " + "/." * 990 + "!" + "a." * 5 + "!" for number in range(500)}
+    long: JsonDict = {f"name_{number}": "é " + "a." * 990 + "!" for number in range(500)}
+    began = time.thread_time()
+
+    assert doubts({"arguments": words}) == doubts({"arguments": long}) == []
+    assert time.thread_time() - began < 1.0

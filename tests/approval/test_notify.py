@@ -77,6 +77,12 @@ async def test_a_notice_says_how_many_calls_wait_and_nothing_else(sink: Sink, wa
     }
 
 
+async def test_that_a_tool_is_held_back_is_told_without_its_name(sink: Sink) -> None:
+    """docs/pins.md: a notice may be shown on a locked screen."""
+    await Notifier([sink.address]).tell_held_back()
+    assert [json.loads(body)["message"] for _, _, body in sink.seen] == ["mcp-guard: a tool changed and is held back"]
+
+
 @pytest.fixture
 def log() -> io.StringIO:
     """What the guard logs, whatever an earlier test configured."""
@@ -166,3 +172,19 @@ async def test_without_the_extra_nothing_is_sent_and_nothing_fails(sink: Sink, m
 def test_a_notifier_shows_no_target() -> None:
     """CONTRIBUTING.md, habit 4."""
     assert TOKEN not in repr(Notifier([TOKEN]))
+
+
+async def test_a_program_that_cannot_be_run_is_a_notice_that_was_not_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: io.StringIO
+) -> None:
+    """docs/approvals.md S5: a dead channel keeps no call; of the failure only its type is told."""
+    if sys.platform == "win32":
+        return  # there the extra does it
+    program = tmp_path / ("osascript" if sys.platform == "darwin" else "notify-send")
+    program.write_bytes(b"\x7fELF no program")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    await Notifier(["desktop"]).tell(1)
+    assert "notice_broke" in log.getvalue()
+    assert "notice_not_sent" in log.getvalue()
+    assert str(tmp_path) not in log.getvalue()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mcp_guard.approval.places import folder_of, inside, same_place
+from mcp_guard.approval.places import folder_of, inside, place_of, same_place
 
 
 @pytest.mark.parametrize(
@@ -62,3 +62,9 @@ def test_the_same_folder_is_spelled_alike_whatever_the_slashes() -> None:
     assert same_place("C:/work", "c:\\work")
     assert not same_place("/srv/work/notes", "/srv/work/Notes")
     assert not same_place("/srv/work/../work", "/srv/work/../work")
+
+
+@pytest.mark.parametrize("host", ["ü" * 70 + ".example", "ü..example", "xn--\u0131.example"])
+def test_a_name_that_has_no_ascii_form_leads_nowhere(host: str) -> None:
+    """docs/grants.md: what is not understood does not fit, and a person is asked."""
+    assert (place_of(f"https://{host}/"), place_of(f"jo@{host}"), place_of(host)) == (None, None, None)

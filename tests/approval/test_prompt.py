@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,15 @@ from mcp_guard.approval.prompt import MAX_CHARACTERS, VIEW, build_prompt, build_
 from mcp_guard.approval.rows import Request
 from mcp_guard.approval.statement import Stored
 from mcp_guard.canon import digest
-from mcp_guard.model import ArgumentFact, JsonDict, MaskedText, Prompt, PromptAnswer, Risk, Suspended, ToolFacts
+from mcp_guard.model import (
+    ArgumentFact,
+    JsonDict,
+    MaskedText,
+    Risk,
+    Suspended,
+    ToolFacts,
+)
+from mcp_guard.question import Prompt, PromptAnswer
 from tests.approval.bench import SECRET, Bench, call_of, decision_of, views_of
 from tests.approval.granting import granting, write
 
@@ -137,7 +146,9 @@ def test_the_form_denies_by_default_and_asks_to_type_for_high_risk() -> None:
         "enum": ["deny", "approve_once"],
         "default": "deny",
     }
-    assert schema["required"] == ["decision", "fingerprint"]
+    assert "fingerprint" in properties
+    # A client that checks forms would have it typed also to deny: denying is never the smaller button.
+    assert schema["required"] == ["decision"]
     low = form_schema(replace(HIGH, type_fingerprint=False))
     assert low["required"] == ["decision"]
 
@@ -316,7 +327,7 @@ async def test_a_path_that_is_cut_keeps_its_name(tmp_path: Path) -> None:
 
 def test_a_view_that_is_built_another_way_has_another_version() -> None:
     """docs/approvals.md S17: else requests that wait while the guard is renewed look forged. Raise VIEW with it."""
-    assert (VIEW, digest("view", build_view(granting_view(), MaskedText))[:16]) == (2, "b7e7d011bdbe672d")
+    assert (VIEW, digest("view", build_view(granting_view(), MaskedText))[:16]) == (3, "903383da3ddfd14e")
 
 
 async def test_a_card_tells_how_many_calls_hang_on_the_answer(tmp_path: Path) -> None:
@@ -353,3 +364,21 @@ def test_a_resource_that_the_call_does_not_name_is_none() -> None:
     view = build_view(Stored(call, views_of(call), decision_of(), "prod", "personal"), MaskedText)
 
     assert view["resource"] is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["/" * 100_000 + " x", "\u200b" * 500_000, "\u0301" * 500_000, "\x01" * 500_000, "\n" * 500_000, "a/" * 500_000],
+    ids=["slashes", "hidden", "stack", "control", "lines", "path"],
+)
+async def test_the_longest_argument_is_put_on_a_form_in_a_moment(tmp_path: Path, text: str) -> None:
+    """security.md F4: the form is made where calls run; 40,000 slashes and a space held them all for ten seconds."""
+    request = await request_for(tmp_path, {"path": text, "table": "users"})
+    request = replace(request, view={**request.view, "resource": text})
+    began = time.thread_time()
+    prompt = build_prompt(request)
+
+    assert time.thread_time() - began < 0.3
+    assert prompt.type_fingerprint
+    assert " more characters" in prompt.message
+    assert len(prompt.message) <= MAX_CHARACTERS

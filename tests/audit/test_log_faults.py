@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from mcp_guard.audit.log import AuditLog
-from mcp_guard.audit.query import show
+from mcp_guard.audit.query import show, tail
 from mcp_guard.audit.verify import Outcome, verify
 from mcp_guard.errors import AuditUnavailableError
 from mcp_guard.keystore import KeyStore
 from mcp_guard.model import MaskedJson, Record
+from mcp_guard.system import FileLock
 from tests.fakes import CountingIds, FakeClock
 
 from .conftest import OpenLog
@@ -171,3 +172,83 @@ async def test_a_damaged_installation_id_is_an_error(open_log: OpenLog, folder: 
     with pytest.raises(AuditUnavailableError, match="damaged"):
         async with open_log():
             pass
+
+
+async def test_a_record_that_is_not_durable_in_time_is_refused_and_not_lost(open_log: OpenLog, folder: Path) -> None:
+    """security.md F11; docs/audit.md, "When it fails": nobody waits for a log for ever."""
+    async with open_log(append_timeout_s=0.05) as log:
+        blocker = sqlite3.connect(folder / "00" / "2026-09.db", isolation_level=None)
+        blocker.execute("BEGIN IMMEDIATE")
+        with pytest.raises(AuditUnavailableError, match="could not be made durable in time"):
+            await log.append(Record("call.intent", call_id="call_1"))
+        blocker.execute("ROLLBACK")
+        blocker.close()
+    assert show(folder, "call_1")
+    assert verify(folder, log.vkeys).outcome is Outcome.OK
+
+
+async def test_a_log_of_another_slot_that_cannot_be_read_keeps_every_approved_call_back(
+    open_log: OpenLog, folder: Path
+) -> None:
+    """approvals.md I1; security.md F12: "was it sent before" has no answer then, and no is not taken for granted."""
+    async with open_log() as log:
+        (folder / "01").mkdir()
+        (folder / "01" / "2026-08.db").write_bytes(b"not a database, but long enough to be mistaken for one" * 40)
+        with pytest.raises(AuditUnavailableError, match="cannot be read"):
+            await log.has_forwarded("call_1")
+        with pytest.raises(AuditUnavailableError, match="cannot be read"):
+            await log.recover(lambda _call_id: False)
+
+
+async def test_a_log_whose_file_is_gone_still_ends_and_frees_its_slot(open_log: OpenLog, folder: Path) -> None:
+    """security.md F8, S36: nothing is written into a file that nobody can find, and the next guard can start."""
+    file = folder / "00" / "2026-09.db"
+    async with open_log() as log:
+        await log.append(Record("call.intent", call_id="call_1"))
+        file.rename(folder / "aside")
+    lock = FileLock(folder / "00" / "lock")
+    assert lock.try_acquire()
+    lock.release()
+    assert not file.exists()
+    (folder / "aside").rename(file)
+    assert "log.closed" not in {entry.type for entry in tail(folder)}
+    async with open_log() as again:
+        await again.append(Record("call.intent", call_id="call_2"))
+    assert show(folder, "call_1")
+
+
+async def test_a_month_that_was_begun_before_a_kill_is_gone_on_with(
+    open_log: OpenLog, folder: Path, clock: FakeClock
+) -> None:
+    """security.md F9: the file is there, and nothing is in it yet."""
+    async with open_log() as log:
+        (folder / "00" / "2026-10.db").touch(mode=0o600)
+        clock.advance(31 * 86_400)
+        await log.append(Record("call.intent", call_id="call_1"))
+    assert [entry.file for entry in show(folder, "call_1")] == ["00/2026-10.db"]
+    assert verify(folder, log.vkeys).outcome is Outcome.OK
+
+
+async def test_an_installation_id_that_leads_nowhere_is_an_error(open_log: OpenLog, folder: Path) -> None:
+    """decisions.md D26, security.md F12: no second id is made beside it."""
+    async with open_log():
+        pass
+    (folder / "install-id").unlink()
+    (folder / "install-id").symlink_to(folder / "nowhere")
+    with pytest.raises(AuditUnavailableError, match="cannot be written"):
+        async with open_log():
+            pass
+    assert not (folder / "nowhere").exists()
+
+
+async def test_a_log_whose_key_is_gone_is_not_gone_on_with_under_a_new_one(
+    open_log: OpenLog, folder: Path, tmp_path: Path, clock: FakeClock, ids: CountingIds
+) -> None:
+    """security.md F19: a new key would make every older record look forged, and hide a forged one among them."""
+    async with open_log() as log:
+        await log.append(Record("call.intent", call_id="call_1"))
+    (tmp_path / "keys").rename(tmp_path / "aside")
+    keys = KeyStore(tmp_path / "keys")
+    with pytest.raises(AuditUnavailableError, match="key that signed this log is missing"):
+        await AuditLog.open(folder, keys, clock, ids)
+    assert not keys.has("checkpoint")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -67,12 +68,15 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 def configure(folder: Path, **servers: dict[str, Any]) -> Path:
     folder.chmod(0o700)
     path = folder / "guard.yaml"
-    path.write_text(json.dumps({"version": 1, "id": "t", "data_dir": "./data", "servers": servers}))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]  # another guard on this machine may have the usual one
+    config = {"version": 1, "id": "t", "data_dir": "./data", "console": {"port": port}, "servers": servers}
+    path.write_text(json.dumps(config))
     path.chmod(0o600)
     (folder / "data").mkdir(mode=0o700)
     host = folder / "home" / ".cursor" / "mcp.json"
     host.parent.mkdir(parents=True, mode=0o700)
-    entry = {"command": sys.executable, "args": ["-m", "mcp_guard.cli.main", "serve", "--config", str(path)]}
+    entry = {"command": sys.executable, "args": ["-P", "-m", "mcp_guard.cli.main", "serve", "--config", str(path)]}
     host.write_text(json.dumps({"mcpServers": {"mcp-guard": entry}}))
     return path
 
@@ -129,6 +133,7 @@ def test_a_healthy_set_up_exits_0_in_a_few_calm_lines_and_nothing_is_changed(tmp
     assert "  ok      1 server and 0 rules; no plain secrets; files are private\n" in done.stdout
     assert "  ok      Cursor: every server behind the guard\n" in done.stdout
     assert "1 server started, with 2 tools" in done.stdout
+    assert ".; " not in done.stdout
     assert all(len(line) <= 80 for line in done.stdout.splitlines() if "→" not in line and "doctor:" not in line)
     assert everything(tmp_path) == before
 
@@ -163,6 +168,8 @@ def test_a_broken_set_up_is_told_in_full_without_a_secret_or_a_traceback_and_exi
     assert told["data"] == {"store-damaged", "key-unusable", "key-missing"}
     assert told["record"] == {"record-unverifiable"}
     assert report["worst"] == "problem"
+    mends = {f["code"]: f["mend"] for found in report["groups"].values() for f in found}
+    assert mends["host-bypass"] == f"mcp-guard wrap --config {path} cursor, then restart Cursor"
     assert "check-failed" not in done.stdout
     assert SECRET not in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr

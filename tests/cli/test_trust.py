@@ -6,47 +6,14 @@ import hashlib
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 from mcp_guard.cli.loading import load
 from mcp_guard.cli.trust import review
-from mcp_guard.errors import ConfigError, DownstreamUnavailableError, NotEligibleError, UsageError
+from mcp_guard.errors import ConfigError, DownstreamUnavailableError, NotEligibleError, QuarantinedError, UsageError
+from tests.cli.trust_bench import OBJECT, POSIX, SERVER, TOOLS, at_terminal, guard_of, written
 from tests.e2e.harness import Guard, connected, raw_call, text_of
-
-SERVER = Path(__file__).parent / "listing_server.py"
-POSIX = pytest.mark.skipif(sys.platform == "win32", reason="terminals as POSIX has them")
-OBJECT = {"type": "object", "properties": {"id": {"type": "string"}}}
-TOOLS: list[dict[str, Any]] = [
-    {"name": "run_command", "inputSchema": {"type": "object", "properties": {"command": {"type": "string"}}}},
-    {"name": "delete_page", "inputSchema": OBJECT},
-    {"name": "get_page", "inputSchema": OBJECT},
-    {"name": "get_half\u200bpage", "inputSchema": OBJECT},
-    {"name": "[red]list[/red]", "description": "List.\x1b[2J\u202eevil", "inputSchema": OBJECT},
-]
-
-
-def guard_of(folder: Path, tools: list[dict[str, Any]] | None = None, **more: Any) -> Guard:
-    file = folder / "tools.json"
-    file.write_text(json.dumps(TOOLS if tools is None else tools), encoding="utf-8")
-    server = {"command": sys.executable, "args": [str(SERVER)], "env": {"TOOLS": str(file)}}
-    config = {"version": 1, "id": "t", "data_dir": "./guard-data", "approvals": {"hold_s": 0.2}}
-    guard = Guard(folder, {**config, "servers": {"pages": server}, **more}, {"COLUMNS": "80", "TERM": "dumb"})
-    guard.write()
-    return guard
-
-
-def written(guard: Guard, server: str = "pages") -> Any:
-    path = guard.folder / "manifests" / f"{server}.yaml"
-    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else None
-
-
-def at_terminal(guard: Guard, *words: str, typed: str) -> tuple[int, str]:
-    """Run a command on a pseudo-terminal with these lines already typed."""
-    code, output = guard.terminal(*words, typed=typed)
-    return code, output.replace("\r\n", "\n")
 
 
 @POSIX
@@ -66,7 +33,8 @@ def test_a_person_sees_what_is_proposed_changes_single_tools_and_says_yes(tmp_pa
     assert "runs code, moves money or changes rights" in output
     assert "  1 looks read-only -> allow\n" in output
     assert "  1 runs code -> ask, critical\n" in output
-    assert max(map(len, output.split("Write it so")[0].splitlines())) <= 80
+    lines = [line for line in output.split("Write it so")[0].splitlines() if not line.startswith("  mcp-guard ")]
+    assert max(map(len, lines)) <= 80
     tools = written(guard)["tools"]
     assert {name: entry["risk"] for name, entry in tools.items()} == {
         "get_page": "low", "[red]list[/red]": "high", "delete_page": "medium", "run_command": "critical",
@@ -145,7 +113,7 @@ def test_json_without_yes_says_what_would_be_written_and_writes_nothing(
 
 
 def test_a_second_look_keeps_hand_edits_adds_what_is_new_and_accepts_nothing_unseen(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """docs/manifests.md; security.md S22: what changed besides the tools that were reviewed stays held back."""
     guard = guard_of(tmp_path, TOOLS[:3])
@@ -154,6 +122,11 @@ def test_a_second_look_keeps_hand_edits_adds_what_is_new_and_accepts_nothing_uns
     path.write_text(path.read_text().replace("risk: low", "risk: medium"), encoding="utf-8")
 
     guard_of(tmp_path, [*TOOLS[:3], {"name": "list_pages", "inputSchema": OBJECT}])
+    assert review(load(guard.path), "pages", yes=True)
+    assert set(written(guard)["tools"]) == {"get_page", "delete_page", "run_command"}
+    token = guard.json("reviewer", "add", "rita")["token"]
+    assert guard.cli("pins", "accept", "pages", token=token).returncode == 0
+    monkeypatch.setenv("MCP_GUARD_REVIEWER_TOKEN", token)
     assert review(load(guard.path), "pages", yes=True)
     risks = {name: entry["risk"] for name, entry in written(guard)["tools"].items()}
     assert risks == {"get_page": "medium", "delete_page": "high", "run_command": "critical", "list_pages": "low"}
@@ -260,7 +233,7 @@ def test_a_person_at_a_terminal_lets_another_data_folder_decide_from_then_on(
 
 
 @POSIX
-def test_a_server_that_rewrites_itself_during_the_question_is_not_accepted_so(tmp_path: Path) -> None:
+def test_a_server_that_rewrites_itself_while_it_starts_is_not_accepted(tmp_path: Path) -> None:
     """security.md S22: what is pinned is what was started for the look."""
     server = tmp_path / "server.py"
     changes = f"open({str(server)!r}, 'a').write('# evil')\n"
@@ -269,10 +242,10 @@ def test_a_server_that_rewrites_itself_during_the_question_is_not_accepted_so(tm
     guard = guard_of(tmp_path)
     guard.config["servers"]["pages"]["args"] = [str(server)]
     guard.write()
-    assert review(load(guard.path), "pages", yes=True)
-    lock = json.loads((tmp_path / "guard.lock").read_text())
-    assert lock["servers"]["pages"]["files"] == {str(server): before}
+    with pytest.raises(QuarantinedError, match="its program files changed while it started"):
+        review(load(guard.path), "pages", yes=True)
     assert hashlib.sha256(server.read_bytes()).hexdigest() != before
+    assert (written(guard), (tmp_path / "guard.lock").exists()) == (None, False)
 
 
 def test_a_server_without_a_folder_of_its_own_starts_beside_guard_yaml(

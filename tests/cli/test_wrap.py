@@ -176,10 +176,73 @@ def test_it_says_which_servers_to_trust(command: Command, host_file: Path) -> No
     servers = {f"server{number}": {"command": "x", "args": [str(number)]} for number in range(20)}
     host_file.write_text(json.dumps({"mcpServers": servers}), encoding="utf-8")
     shown = " ".join(command("wrap", "--yes")[1].split())
-    assert "next: mcp-guard trust SERVER" in shown
-    assert "for server0, server1," in shown
+    assert "next: mcp-guard trust --all so that what only reads does not ask: server0, server1," in shown
     assert "server11 and 8 more" in shown
     assert "server13" not in shown.partition("done:")[2]
+
+
+def test_what_a_shipped_manifest_knows_or_only_its_host_starts_is_not_to_be_trusted_now(
+    command: Command, host_file: Path
+) -> None:
+    """docs/hosts.md: a command that is told can be run."""
+    memory = {"command": "npx", "args": ["-y", "@modelcontextprotocol/server-memory"]}
+    asks = {"command": "x", "args": ["${workspaceFolder}"]}
+    host_file.write_text(json.dumps({"mcpServers": {"memory": memory, "here": asks}}), encoding="utf-8")
+    said = " ".join(command("wrap", "--yes")[1].partition("undo:")[2].split())
+    assert "next:" not in said
+    assert "Only their host can start here: use them there once" in said
+    assert "memory" not in said
+
+
+def test_a_guard_yaml_of_ones_own_is_named_in_each_command(command: Command, host_file: Path, tmp_path: Path) -> None:
+    """docs/cli.md: what is told can be copied."""
+    path = tmp_path / "my guard.yaml"
+    assert f"next: mcp-guard trust a --config '{path}'\n" in command("wrap", "--yes", "--config", str(path))[1]
+    entry = {"b": {"command": "y"}}
+    host_file.write_text(json.dumps({"mcpServers": entry}), encoding="utf-8")
+    assert f"next: mcp-guard wrap --config '{path}'\n" in command("status", "--config", str(path))[1]
+
+
+def test_at_a_terminal_it_reviews_at_once_or_says_why_not(
+    command: Command, host_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """docs/hosts.md: `wrap` asks for it at its end."""
+    path = tmp_path / "c/mcp-guard/guard.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text("version: 1\nid: t\nservers:\n  other: {command: x, env: {K: '${env:NOT_SET_HERE}'}}\n", "utf-8")
+    monkeypatch.setattr("mcp_guard.cli.wrap.at_terminal", lambda: True)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
+    said = command("wrap")[1]
+    assert "NOT_SET_HERE is not set" in " ".join(said.split())
+    assert "later: mcp-guard trust --all\n" in said
+
+    monkeypatch.setenv("NOT_SET_HERE", "x")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\nn\n"))
+    host_file.write_text('{"mcpServers": {"b": {"command": "y"}}}', encoding="utf-8")
+    said = command("wrap")[1]
+    assert "Review the tools of this server now? Started for it: b." in said
+    assert "later: mcp-guard trust --all\n" in said
+
+
+def test_status_looks_at_one_file_and_remembers_those_that_were_wrapped_alone(
+    command: Command, host_file: Path, tmp_path: Path
+) -> None:
+    """docs/hosts.md, `--file`."""
+    other = tmp_path / "other.json"
+    other.write_text('{"mcpServers": {"p": {"command": "x"}}}', encoding="utf-8")
+    code, shown = command("status", "--file", str(other))
+    assert (code, f"next: mcp-guard wrap --file {other}\n" in shown, "Claude" in shown) == (1, True, False)
+    assert "other.json" not in command("status")[1]
+    command("wrap", "--yes", "--file", str(other))
+    assert command("status", "--file", str(other))[0] == 0
+    assert "File: ~/other.json" in command("status")[1]
+    assert "does not exist" in command("status", "--file", "none.json")[1]
+
+
+def test_status_names_a_command_that_takes_the_project_too(command: Command, tmp_path: Path) -> None:
+    """docs/hosts.md: files of a project are wrapped only when asked for."""
+    (tmp_path / ".mcp.json").write_text('{"mcpServers": {"p": {"command": "x"}}}', encoding="utf-8")
+    assert "next: mcp-guard wrap --project\n" in command("status")[1]
 
 
 def test_refused_it_leaves_nothing_behind(

@@ -200,3 +200,27 @@ def test_a_large_file_that_is_not_closed_is_read_in_time(shape: str) -> None:
         parse_host_file(raw, Path("mcp.json"))
     is_blank(raw, Path("mcp.json"))
     assert time.process_time() - start < 5
+
+
+def test_a_file_that_no_system_opens_is_a_clear_error(tmp_path: Path) -> None:
+    """Bad input."""
+    with pytest.raises(ConfigError, match="cannot be read: File name too long"):
+        read_host_file(tmp_path / ("x" * 300))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "place"),
+    [
+        ("a.json", '{"a": 1,\n /* x\n y */ "b": }', ": line 3, column 12"),
+        ("a.json", '{"a": [1, 2,],\n // c\n "b" 3}', ": line 3, column 6"),
+        ("a.toml", "[a]\nb = \n", ": line 2, column 5"),
+        ("a.toml", '[a]\nb = """', ": end of document"),
+        ("a.json", "[" * 100_000, ""),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_told_by_line_and_column(name: str, text: str, place: str) -> None:
+    """docs/hosts.md: also behind comments, which are the host's; nothing of the file is quoted."""
+    kind = name[2:].upper()
+    with pytest.raises(ConfigError) as found:
+        parse_host_file(text.encode(), Path(name))
+    assert found.value.message == f"{name} is not {kind} that can be read{place}"

@@ -164,3 +164,44 @@ def test_an_id_that_is_no_name_is_refused() -> None:
     """Contract of `init`: bad input."""
     with pytest.raises(UsageError):
         plan_init(None, config_id="a\nb: c")
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("v1 ${file:FOLDER/credentials}", "${file:…}"),
+        ("$${file:FOLDER/credentials}", "${file:…}"),
+        ("${file:~/.aws/credentials}", "${file:…}"),
+        ("${keyring:bank/alice}", "${keyring:…}"),
+        ("--root=${config_dir}/x", "${config_dir}"),
+        ("${env:HOME}${file:FOLDER/credentials}", "${file:…}"),
+    ],
+)
+@pytest.mark.parametrize("member", ["headers", "env", "args", "url", "command", "cwd"])
+def test_what_only_guard_yaml_understands_is_not_resolved_for_a_server_that_was_pasted(
+    tmp_path: Path, text: str, named: str, member: str
+) -> None:
+    """security.md S38: no host reads a file for `${file:…}`; a block from a web page may not have the guard do so."""
+    (tmp_path / "credentials").write_text(SECRET, encoding="utf-8")
+    text = text.replace("FOLDER", tmp_path.as_posix())
+    remote = {"url": "https://example.com/mcp", "headers": {"X-Client": text}}
+    local: dict[str, Any] = {"command": "x", "env": {"K": text}, "args": [text], "cwd": f"/{text}"}
+    one = {"url": {"url": f"https://example.com/{text}"}, "headers": remote, "command": {"command": text}}
+    pasted = one.get(member) or {"command": "x", member: local[member]}
+    plan = plan_init({"mcpServers": {"weather": pasted, "other": {"command": "y"}}}, config_id="laptop")
+    loaded = _written(plan, tmp_path)
+
+    assert loaded.config.servers["weather"].disabled or "weather" not in loaded.config.servers
+    assert list(loaded.servers) == ["other"]
+    assert SECRET not in str(loaded.servers)
+    assert any(f"weather is disabled: here {named}" in note for note in plan.notes), plan.notes
+
+
+def test_a_reference_that_nobody_understands_disables_its_server_and_not_the_guard(tmp_path: Path) -> None:
+    """Configuration contract: the other servers must start."""
+    servers = {"a": {"command": "x", "args": ["${command:pick}"]}, "b": {"command": "x", "args": ["${"]}}
+    plan = plan_init({"mcpServers": {**servers, "c": {"command": "y", "args": ["${HOST:-me}"]}}}, config_id="laptop")
+
+    assert list(_written(plan, tmp_path).servers) == ["c"]
+    assert "a is disabled: only its host knows command; write the value, then enable it" in plan.notes
+    assert "b is disabled: only its host knows a ${ that is not closed; write the value, then enable it" in plan.notes

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mcp_guard.config.secretfiles import SecretFiles
-from mcp_guard.config.secretshapes import is_harmless, names_a_secret, secret_spans
+from mcp_guard.config.secretshapes import is_harmless, names_a_secret, random_parts, secret_spans
 
 X = "canaryQ7w4Zk29Lm3Rt8Vb6Nc1"
 WORD = "Canary7w!Zk"
@@ -197,3 +197,12 @@ def test_long_texts_are_looked_at_in_time(shape: str) -> None:
     start = time.process_time()
     SecretFiles(careful=True).move_from("s", {"args": [text], "env": {"A": text}, "command": text, "url": text})
     assert time.process_time() - start < 5
+
+
+def test_an_address_that_cannot_be_read_is_not_taken_for_a_harmless_one() -> None:
+    """Configuration contract: a doubtful one counts as a secret."""
+    assert not is_harmless(f"https://[half/{WORD}")
+    assert random_parts("https://[half/x") == []
+    moved = SecretFiles(careful=True)
+    moved.move_from("s", {"env": {"ENDPOINT": f"https://[half/{WORD}"}})
+    assert WORD in "".join(moved.files.values())

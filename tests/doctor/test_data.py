@@ -20,7 +20,7 @@ from mcp_guard.doctor.setup import Setup
 from mcp_guard.keystore import KeyStore
 from mcp_guard.storage.sqlite import Database
 from mcp_guard.system import FileLock
-from tests.doctor.conftest import Place, codes
+from tests.doctor.conftest import NOW_NS, Place, codes
 from tests.fakes import CountingIds
 
 ALL: list[Callable[[Setup], list[Finding]]] = [
@@ -238,3 +238,11 @@ def test_nothing_is_said_without_a_configuration(place: Place) -> None:
     setup, _ = place.take_in()
 
     assert run_all(setup) == []
+
+
+def test_a_lock_that_cannot_be_looked_at_belongs_to_a_guard_that_lives(tmp_path: Path) -> None:
+    """docs/doctor.md, holders-stale: nobody is told to take over from a guard that may still be sending."""
+    loop = tmp_path / "hld_a.lock"
+    loop.symlink_to(loop)
+    assert store._alive(loop, NOW_NS)
+    assert not store._alive(tmp_path / "hld_b.lock", NOW_NS)

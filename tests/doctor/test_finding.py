@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mcp_guard.cli.main import run
-from mcp_guard.doctor.finding import KINDS, Level, count, find, fine, told
+from mcp_guard.doctor.finding import KINDS, Finding, Level, count, find, fine, told, with_option
 
 PAGE = (Path(__file__).parents[2] / "docs" / "doctor.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^### `([a-z-]+)`\n\n(.+?)(?=\n##|\Z)", PAGE, re.MULTILINE | re.DOTALL))
@@ -73,3 +73,26 @@ def test_levels_are_ordered_and_words_are_counted() -> None:
     assert told(Path("/home/x/y"), Path("/home/x")) == "~/y"
     assert told(Path("/etc/y"), Path("/home/x")) == "/etc/y"
     assert fine("well").level is Level.OK
+
+
+@pytest.mark.parametrize(
+    ("mend", "told_so"),
+    [
+        ("mcp-guard trust crm", "mcp-guard trust --config X crm"),
+        ("mend it, then run mcp-guard check --connect", "mend it, then run mcp-guard check --connect --config X"),
+        ("mcp-guard pins diff crm", "mcp-guard pins diff --config X crm"),
+        (
+            "mcp-guard console (open requests), or mcp-guard approvals ls",
+            "mcp-guard console --config X (open requests), or mcp-guard approvals ls --config X",
+        ),
+        (
+            "mcp-guard wrap cursor --project, then restart Cursor",
+            "mcp-guard wrap --config X cursor --project, then restart Cursor",
+        ),
+        ("pip install 'mcp-guard[notify]'", "pip install 'mcp-guard[notify]'"),
+    ],
+)
+def test_a_guard_yaml_of_ones_own_is_named_in_each_command(mend: str, told_so: str) -> None:
+    """docs/doctor.md: each finding with the command that mends it."""
+    assert with_option(Finding("ok", "", mend), " --config X").mend == told_so
+    assert with_option(Finding("ok", "", mend), "").mend == mend

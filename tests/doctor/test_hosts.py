@@ -18,7 +18,7 @@ GITHUB = {"command": "npx", "args": ["server-github"]}
 
 
 def guard(place: Place, server: str = "", command: str = sys.executable, config: Path | None = None) -> dict[str, Any]:
-    words = ["-m", "mcp_guard.cli.main", "serve", "--config", str(config or place.path)]
+    words = ["-P", "-m", "mcp_guard.cli.main", "serve", "--config", str(config or place.path)]
     return {"command": command, "args": [*words, *(["--server", server] if server else [])]}
 
 
@@ -113,7 +113,8 @@ def test_an_entry_that_only_looks_like_the_guard_is_a_problem(place: Place) -> N
 
     assert codes(findings) == ["host-suspect"]
     assert findings[0].text == (
-        "Cursor has an entry x that names mcp-guard and starts another program (~/.cursor/mcp.json)."
+        "Cursor has an entry x (~/.cursor/mcp.json): it looks like mcp-guard, but may start other code: "
+        "look at it by hand."
     )
 
 
@@ -141,6 +142,25 @@ def test_plain_secrets_of_a_host_are_counted_and_never_shown(place: Place) -> No
 
     assert codes(findings) == ["host-bypass", "host-secret"]
     assert "plain-0123456789" not in str(findings)
+    assert findings[1].mend == "mcp-guard wrap cursor (moves it into a private file)"
+
+
+def test_what_wrap_always_leaves_is_told_with_what_helps(place: Place) -> None:
+    """docs/doctor.md, host-left and host-secret: a mend that is told mends it."""
+    old = {"type": "sse", "url": "https://x.example/sse", "headers": {"Authorization": "Bearer plain-0123456789"}}
+    login = {"url": "https://y.example/mcp", "oauth": {"clientId": "c"}}
+    path = cursor(place, old=old, login=login, guard=guard(place))
+
+    findings = hosts.look(place.setup())
+
+    assert codes(findings) == ["host-left", "host-left", "host-secret"]
+    where = "without the guard (~/.cursor/mcp.json), and wrap leaves it so"
+    assert findings[0].text == f"Cursor reaches old {where}: it uses the old SSE transport."
+    address = "write the server's streamable HTTP address there, if its maker has one"
+    assert findings[0].mend == f"in {path}, {address}, then mcp-guard wrap cursor; or remove it there"
+    token = "give it a token of its own in `headers`, if its maker has such"
+    assert findings[1].mend == f"in {path}, {token}, then mcp-guard wrap cursor --remote; or remove it there"
+    assert findings[2].mend == f"take it out of {path} by hand: wrap leaves that entry alone"
 
 
 def test_a_file_that_cannot_be_read_is_a_note(place: Place) -> None:

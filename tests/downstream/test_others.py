@@ -78,7 +78,7 @@ async def test_a_changed_text_is_withheld_in_all_sessions_until_it_is_accepted(
         with pytest.raises(QuarantinedError):
             bench.pins.admit(Target(kind, "mail", name, name, local=True))
 
-    file = LockFile(tmp_path / "guard.lock", tmp_path / "pins")
+    file = LockFile(tmp_path / "guard.lock")
     pin, copies = (file.read() or Lock()).servers["mail"], bench.copies.load("mail")
     assert [one.tool for one in changes(pin, copies)] == [key] * len(changes(pin, copies)) != []
     made, kept = release(pin, copies, [key], names="prefixed", by="dana", mask=mask)
@@ -198,9 +198,9 @@ async def test_a_link_stays_a_link_and_a_pipe_or_folder_keeps_nobody_waiting(tmp
 
 def test_a_lock_names_who_made_it_and_no_other_data_folder(tmp_path: Path) -> None:
     """decisions.md D25: serving from another data folder does not add it."""
-    first = LockFile(tmp_path / "guard.lock", tmp_path / "a", install_of(b"a"))
+    first = LockFile(tmp_path / "guard.lock", install_of(b"a"))
     first.change(lambda lock: lock.model_copy(), missing=first.fresh())
-    second = LockFile(tmp_path / "guard.lock", tmp_path / "b", install_of(b"b"))
+    second = LockFile(tmp_path / "guard.lock", install_of(b"b"))
     second.change(
         lambda lock: lock.with_server("x", ServerPin(command="x", command_digest="y")), missing=second.fresh()
     )

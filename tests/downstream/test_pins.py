@@ -58,7 +58,7 @@ class Bench:
         named = {server.name: server for server in servers or (self.mail,)}
         self.copies = CopyStore(folder / "pins", self.keys)
         self.pins = Pins(
-            LockFile(folder / "guard.lock", folder / "pins"),
+            LockFile(folder / "guard.lock"),
             self.copies,
             named,
             mask=mask,
@@ -204,18 +204,17 @@ async def test_a_server_that_is_held_to_nothing_is_not_in_the_lock(tmp_path: Pat
 
 async def test_a_lock_that_cannot_be_written_accepts_nothing(tmp_path: Path) -> None:
     """CONTRIBUTING.md, habit 3: fail closed, on first contact and later."""
-    (tmp_path / "pins").write_text("in the way", encoding="utf-8")
+    in_the_way = tmp_path / ".guard.lock.writer"
+    in_the_way.mkdir()
     bench = Bench(tmp_path)
     await bench.list()
     assert bench.objection("get") == "it was not accepted yet"
     assert "guard.lock cannot be written" in bench.log[0]
-    (tmp_path / "pins").unlink()
+    in_the_way.rmdir()
     await bench.list()
     assert bench.objection("get") is None
-    for file in (tmp_path / "pins").iterdir():
-        file.unlink()
-    (tmp_path / "pins").rmdir()
-    (tmp_path / "pins").write_text("in the way again", encoding="utf-8")
+    in_the_way.unlink()
+    in_the_way.mkdir()
     await bench.list(listing(tool("get", "changed"), tool("send")))
     await bench.list()
     assert bench.objection("get") is not None

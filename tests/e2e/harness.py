@@ -112,6 +112,11 @@ class Guard:
         assert code == 0, output
         return str(json.loads(output)["token"])
 
+    def approve(self, ticket: str, *args: str, token: str | None = None) -> subprocess.CompletedProcess[str]:
+        """Approve by the fingerprint, without a terminal."""
+        mark = self.json("approvals", "show", ticket)["fingerprint"]
+        return self.cli("approvals", "approve", ticket, "--fingerprint", mark, *args, token=token)
+
     def terminal(self, *args: str, typed: str = "") -> tuple[int, str]:
         """Run a command of the guard on a pseudo-terminal with this typed; returns the exit code and what it wrote."""
         if sys.platform == "win32":

@@ -209,7 +209,7 @@ async def test_a_second_decision_changes_nothing_and_says_who_was_first(tmp_path
     ticket = await _suspended(guard)
     first = guard.cli("approvals", "deny", ticket, "--reason", "not today", token=rita)
 
-    second = guard.cli("approvals", "approve", ticket, token=sam)
+    second = guard.approve(ticket, token=sam)
 
     assert first.returncode == 0
     assert second.returncode == 1
@@ -228,7 +228,7 @@ async def test_only_a_registered_token_decides(tmp_path: Path) -> None:
 
     refused = [
         guard.cli("approvals", "approve", ticket),
-        guard.cli("approvals", "approve", ticket, token=token[:-1] + ("A" if token[-1] != "A" else "B")),
+        guard.approve(ticket, token=token[:-1] + ("A" if token[-1] != "A" else "B")),
         guard.cli("approvals", "approve", "apr_unknown", token=token),
     ]
 

@@ -99,17 +99,32 @@ async def test_a_person_who_says_no_stops_the_call(mode: str, tmp_path: Path) ->
 
 @pytest.mark.parametrize("mode", ERAS)
 async def test_what_is_not_an_explicit_approval_leaves_the_call_pending(mode: str, tmp_path: Path) -> None:
-    """Approvals 5.3: a wrong fingerprint, a bare accept and a closed form approve nothing."""
-    guard, person = patient(tmp_path, hold_s=0.3), Person(carelessly_approving, accepting_only, closing)
+    """Approvals 5.3: wrong fingerprints, a bare accept and a closed form approve nothing; the ticket tells of them."""
+    guard, person = patient(tmp_path, hold_s=1.5), Person(*[carelessly_approving] * 4, accepting_only, closing)
     async with connected(guard, mode=mode, elicitation_callback=person) as client:
         for number in (1, 2, 3):
             done = await client.call_tool("leaky_delete_thing", {"id": number})
             assert done.is_error
-            assert "NOT executed" in done.content[0].text  # type: ignore[union-attr]
+            text = done.content[0].text  # type: ignore[union-attr]
+            assert "NOT executed" in text
+            assert ("something else than the fingerprint" in text) == (number == 1)
     assert guard.effects() == []
-    assert len(person.asked) == 3
+    assert len(person.asked) == 6
     async with reviewing(guard) as review:
         assert [request.row.state.value for request in await review.list_requests()] == ["pending"] * 3
+
+
+@pytest.mark.parametrize("mode", ERAS)
+async def test_a_person_who_mistypes_the_fingerprint_is_told_and_asked_again(mode: str, tmp_path: Path) -> None:
+    """Approvals 5.3: a form that vanishes without a word is taken for an approval."""
+    guard, person = patient(tmp_path), Person(carelessly_approving, approving)
+    async with connected(guard, mode=mode, elicitation_callback=person) as client:
+        done = await client.call_tool("leaky_delete_thing", {"id": 7})
+        assert done.content[0].text == "delete_thing 7 done"  # type: ignore[union-attr]
+    assert guard.count("delete_thing") == 1
+    assert len(person.asked) == 2
+    assert person.asked[1].startswith("mcp-guard: that is not the fingerprint, so nothing was decided.")
+    assert guard.verified()
 
 
 async def ask(client: Client, arguments: Content) -> dict[str, Any]:

@@ -45,7 +45,7 @@ VALUES = {
     "ID": "{ticket}", "APPROVAL_ID": "{ticket}", "TICKET": "{ticket}", "NAME": "mallory", "SERVER": "leaky",
     "TOOL": "delete_thing", "JSON": '{"id": 7}', "TEXT": "because", "FILE": "{host}", "PATH": "{host}", "N": "5",
     "HOST:PORT": "127.0.0.1:{port}", "HOST": "cursor", "INTEGER": "1", "FLOAT": "1", "OUTCOME": "completed",
-    "GRANT_ID": "grt_x", "INDEX": "0",
+    "GRANT_ID": "grt_x", "INDEX": "0", "XXXX-XXXX": "{fingerprint}",
 }  # fmt: skip
 
 
@@ -125,7 +125,9 @@ def forge(guard: Guard, lines: list[list[str]], ticket: str) -> list[dict[str, A
     """Run the command lines for this ticket; the answers in their order."""
     host = guard.folder / "host.json"
     host.write_text('{"mcpServers": {}}', encoding="utf-8")
+    mark = guard.json("approvals", "show", ticket)["fingerprint"]
     words = {"{ticket}": ticket, "{host}": str(host), "127.0.0.1:{port}": f"127.0.0.1:{free_port()}"}
+    words |= {"{fingerprint}": mark}
     todo = [{"argv": [words.get(word, word) for word in line], "stdin": YES} for line in lines]
     file = guard.folder / "attempts.json"
     file.write_text(json.dumps(todo), encoding="utf-8")
@@ -192,6 +194,7 @@ def test_the_attempts_are_those_that_matter() -> None:
     lines = {" ".join(line) for line in all_attempts("")}
     for expected in ("approvals approve {ticket}", "approvals deny {ticket}", "approvals cancel {ticket}"):
         assert expected in lines
+    assert "approvals approve {ticket} --fingerprint {fingerprint}" in lines
     assert {"console", "reviewer add mallory", "pins accept leaky", "trust leaky", "audit verify"} <= lines
 
 

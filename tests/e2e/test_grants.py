@@ -92,8 +92,14 @@ async def test_a_grant_is_given_listed_and_revoked_at_the_command_line(tmp_path:
         assert "2. write_file within these bounds, up to 20 more times within 15 minutes" in card
         assert f"path: inside {work}/" in card
         assert guard.cli("approvals", "approve", waiting, "--grant", "2").returncode == 1
-        code, said = guard.terminal("approvals", "approve", waiting, "--grant", "2")
+        mark = guard.json("approvals", "show", waiting)["fingerprint"]
+        code, said = guard.terminal("approvals", "approve", waiting, "--grant", "9", typed=f"{mark}\n")
+        assert code == 2
+        assert "[usage] " in said
+        assert "type the fingerprint" not in said
+        code, said = guard.terminal("approvals", "approve", waiting, "--grant", "2", typed=f"{mark}\n")
         assert code == 0, said
+        assert "and give grant 2, type the fingerprint" in said
         assert "NOT executed" not in await write("b.txt")
         listed = guard.cli("approvals", "grants").stdout
         assert "active  files/write_file  used 1 of 20" in listed

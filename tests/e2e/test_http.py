@@ -149,7 +149,7 @@ async def test_a_reviewer_in_another_process_approves_a_call_while_it_is_held(tm
                 ticket = await _pending(guard)
                 others = await raw_call(client, "leaky_echo", {"value": "meanwhile"})
                 assert results == []
-                done = await anyio.to_thread.run_sync(lambda: guard.cli("approvals", "approve", ticket, token=token))
+                done = await anyio.to_thread.run_sync(lambda: guard.approve(ticket, token=token))
                 assert done.returncode == 0, done.stderr
 
     assert text_of(others) == "meanwhile"
@@ -174,7 +174,7 @@ async def test_after_the_hold_the_outcome_is_fetched_by_ticket_also_in_a_new_ses
             suspended = await raw_call(client, "leaky_delete_thing", {"id": 7})
         ticket = suspended["_meta"]["io.mcp-guard/approval"]["ticket"]
         assert "NOT executed" in text_of(suspended)
-        guard.cli("approvals", "approve", ticket, token=token)
+        guard.approve(ticket, token=token)
         async with served.client() as client:
             outcome = await raw_call(client, "guard_approval_wait", {"ticket": ticket})
 

@@ -98,7 +98,7 @@ async def test_a_pending_call_survives_kill_and_executes_exactly_once_when_appro
     token = guard.reviewer()
     async with RawGuard(guard) as raw:
         assert await state_of(guard, ticket) == "pending"
-        decided = guard.cli("approvals", "approve", ticket, token=token)
+        decided = guard.approve(ticket, token=token)
         assert decided.returncode == 0, decided.stderr
         reply = await raw.call("leaky_delete_thing", SECRET_FREE)
         assert text_of(reply["result"]) == "delete_thing 7 done"
@@ -287,7 +287,7 @@ async def test_a_client_that_goes_away_while_its_call_is_held_finds_the_outcome_
         ticket = await pending(guard)
         began = time.monotonic()
         await ended_after_eof(raw)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 20
     assert await state_of(guard, ticket) == "pending"
     async with RawGuard(guard) as raw:
         await approve(guard, ticket)

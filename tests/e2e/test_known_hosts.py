@@ -117,8 +117,10 @@ async def test_a_host_that_declares_forms_and_is_known_to_draw_none_is_not_asked
         result = await raw_call(client, "leaky_delete_thing", {"id": 7})
 
     assert person.asked == []
-    assert "Tell your user now: a call waits for approval on the guard's page." in text_of(result)
-    assert "mcp-guard approvals" not in text_of(result)
+    assert "Tell your user now that this call waits, and how to decide it: the user runs" in text_of(result)
+    for command in ("console", "approvals ls"):
+        assert f"`mcp-guard {command} --config {guard.path}`" in text_of(result)
+    assert "approvals approve" not in text_of(result)
     assert guard.count("delete_thing") == 0
 
 

@@ -22,8 +22,11 @@ import pytest
 from anyio import to_thread
 from mcp import Client
 
+from mcp_guard.config.load import load_config
+from mcp_guard.http.console.parts import open_parts
 from tests.e2e.browser import Browser, Page
 from tests.e2e.harness import Guard, basic, connected, raw_call, text_of, until
+from tests.e2e.test_rug_pull import POISONED, Shifty
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="a person needs a terminal to sign in")
 LINK = re.compile(r"http://127\.0\.0\.1:\d+/\S+/login/\S+")
@@ -150,3 +153,22 @@ async def test_a_denial_at_the_page_reaches_the_agent(tmp_path: Path) -> None:
         assert outcome["isError"]
         assert "not on a Friday" in text_of(outcome)
     assert guard.effects() == []
+
+
+async def test_that_a_tool_is_held_back_is_told_by_a_notice_and_on_the_page(tmp_path: Path) -> None:
+    """docs/pins.md: the agent is refused, and its user hears why."""
+    with notices() as (address, sent):
+        shifty = Shifty(tmp_path)
+        guard = shifty.guard
+        guard.config |= {"approvals": {"notify": [address]}, "console": {"port": free_port()}}
+        guard.write()
+        async with connected(guard, mode="legacy") as client:
+            await raw_call(client, "mail_send", {})
+            shifty.offer(tools=POISONED)
+            await raw_call(client, "mail_nudge", {})
+            await raw_call(client, "mail_send", {})
+            await until(lambda: sent)
+        assert [json.loads(body)["message"] for body in sent] == ["mcp-guard: a tool changed and is held back"]
+        loaded = load_config(guard.path, env={})
+        async with open_parts(loaded) as parts:
+            assert [(held.server, held.names) for held in parts.held.now()] == [("mail", ("send",))]

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 from anyio import create_task_group, run_process
-from mcp import Client
+from mcp import Client, types
 from mcp.client.stdio import StdioServerParameters
 
 from mcp_guard.audit.query import tail
@@ -126,12 +126,17 @@ class Place:
         return {str(file): file.read_bytes() for file in files}
 
     @asynccontextmanager
-    async def agent(self) -> AsyncIterator[Client]:
+    async def agent(self, root: Path | None = None) -> AsyncIterator[Client]:
         """An agent in the repository; the guard is started as hosts do when nobody names a configuration."""
         parameters = StdioServerParameters(
             command=GUARD[0], args=[*GUARD[1:], "serve"], env=self.environment(), cwd=self.repo
         )
-        async with Client(parameters, mode="legacy", cache=None) as client:
+
+        async def roots(_context: Any) -> types.ListRootsResult:
+            return types.ListRootsResult(roots=[types.Root(uri=root.as_uri())] if root else [])
+
+        told: dict[str, Any] = {} if root is None else {"list_roots_callback": roots}
+        async with Client(parameters, mode="legacy", cache=None, **told) as client:
             await client.list_tools()  # after that the guard has written down what it saw
             yield client
 
@@ -160,6 +165,15 @@ def spellings(place: Place, target: Path) -> list[str]:
         text.replace(".", "%2e"),
         text.upper(),
         text.replace(target.name, target.name.title()),
+        # The server for files was started for the base, in another working directory, and reads it so.
+        os.path.relpath(target, place.base),
+        text.replace("/home/", f"/home/{'./' * 2100}"),
+        text.replace("/home/", f"/home{'/' * 4200}"),
+        text.replace("/home/", f"/home{'/a/..' * 1000}/"),
+        f"link/../{relative}",
+        f" {text}",
+        f"{text}\n",
+        f"'{text}'",
     ]
     if target.is_relative_to(place.home):
         inside = target.relative_to(place.home)
@@ -300,11 +314,29 @@ async def test_what_goes_around_the_rule_for_own_files_needs_a_person(package: s
     assert_verified(place)
 
 
+@pytest.mark.parametrize("package", installed("server-filesystem"))
+async def test_a_relative_path_below_a_root_of_the_client_leads_nowhere(package: str, tmp_path: Path) -> None:
+    """docs/limits.md, "The guard's own files": server-filesystem takes the client's roots for its folders."""
+    place = Place(tmp_path)
+    place.build([ALLOW])
+    async with place.agent(place.home / ".config") as client:
+        before = place.protected()
+        read = await raw_call(client, "files_list_allowed_directories", {})
+        assert f"{place.home}/.config" in text_of(read)
+        for name in ("mcp-guard/guard.yaml", "./mcp-guard/secrets/files.TOKEN", "Code/../mcp-guard/guard.yaml"):
+            for tool, arguments in by_tool(name, str(place.repo / "README.md")):
+                assert denied(await raw_call(client, tool, arguments)), (tool, arguments)
+        assert place.protected() == before
+
+
 def around(place: Place) -> Iterator[Attack]:
     home, repo = place.home, place.repo
     for folder in (home, home / ".config", home / ".local", home / ".cursor", repo / "up", repo / ".vscode"):
         yield "files_move_file", {"source": str(folder), "destination": f"{folder}.away"}
-    for path in ("~/.config", f"file://{home}/.config", f"{repo}/../../home/", str(repo / ".vscode")):
+    long = f"{home}/{'./' * 2100}.config"
+    for path in ("home/.config", f" {home}/.config", long):
+        yield "files_move_file", {"source": path, "destination": f"{home}/.config.away"}
+    for path in ("~/.config", f"file://{home}/.config", f"{repo}/../../home/", str(repo / ".vscode"), long):
         yield "files_move_file", {"source": str(place.base / "mine"), "destination": path}
         yield "git_git_checkout", {"repo_path": path, "branch_name": "evil"}
 
@@ -320,7 +352,8 @@ async def plant_in_git(client: Client, place: Place) -> None:
     }
     for line, (tool, arguments) in lines.items():
         edit = {"path": str(config), "edits": [{"oldText": "[core]", "newText": f"[core]\n\t{line}"}]}
-        assert "NOT executed" in text_of(await raw_call(client, "files_edit_file", edit))
+        answer = await raw_call(client, "files_edit_file", edit)
+        assert denied(answer) or "NOT executed" in text_of(answer)
         await raw_call(client, tool, arguments)
         assert config.read_bytes() == before
         assert "pwned" not in everything_below(place.base)

@@ -83,7 +83,7 @@ def test_wrapped_the_typescript_client_sees_the_same_tools_and_results(
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize(("answer", "changed"), [("y\n", True), ("\n", False)])
+@pytest.mark.parametrize(("answer", "changed"), [("y\nn\n", True), ("\n", False)])
 def test_in_a_terminal_the_person_is_asked_once(tmp_path: Path, answer: str, changed: bool) -> None:  # noqa: FBT001 - a parameter
     """docs/hosts.md: shows, then asks."""
     path = host_file(tmp_path, {"a": {"command": "x"}})
@@ -101,6 +101,7 @@ def test_in_a_terminal_the_person_is_asked_once(tmp_path: Path, answer: str, cha
             shown += chunk
     os.close(parent)
     assert shown.count(b"[y/N]") == 1
+    assert shown.count(b"Review the tools of this server now?") == changed
     assert (path.read_bytes() != before) is changed
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mcp_guard.errors import ConfigError
-from mcp_guard.http.front import BearerOnly, bearer_token, parse_address
+from mcp_guard.http.front import BearerOnly, bearer_token, listen, parse_address
 
 
 @pytest.mark.parametrize(
@@ -35,11 +35,27 @@ def test_the_token_is_made_once_and_private(tmp_path: Path) -> None:
     assert (tmp_path / "http.token").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_damaged_token_file_is_a_clear_error(tmp_path: Path) -> None:
-    """Fail closed: an empty token would let everybody in."""
-    (tmp_path / "http.token").write_text("")
+@pytest.mark.parametrize("content", [b"", b" \n", b"\xff" * 40, "ü".encode() * 40])
+def test_a_damaged_token_file_is_a_clear_error(tmp_path: Path, content: bytes) -> None:
+    """Fail closed: an empty token would let everybody in, and one that is no text nobody."""
+    (tmp_path / "http.token").write_bytes(content)
     with pytest.raises(ConfigError, match="damaged"):
         bearer_token(tmp_path / "http.token")
+
+
+def test_a_token_that_cannot_be_kept_is_an_error_and_none_is_made_up(tmp_path: Path) -> None:
+    """security.md S33, F10."""
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "folder").mkdir()
+    for path in (tmp_path / "file" / "http.token", tmp_path / "folder"):
+        with pytest.raises(ConfigError, match="cannot be read or made"):
+            bearer_token(path)
+
+
+def test_a_port_that_is_taken_is_an_error_and_not_another_port() -> None:
+    """security.md S34: a host sends its token to the address that it was given."""
+    with listen("127.0.0.1", 0) as first, pytest.raises(ConfigError, match="cannot listen"):
+        listen("127.0.0.1", first.getsockname()[1])
 
 
 async def test_only_the_exact_bearer_token_gets_through() -> None:

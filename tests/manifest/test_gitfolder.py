@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import JsonValue
 
+from mcp_guard.manifest.disk import SpentError
 from mcp_guard.manifest.gitfolder import GitFolders
 
 
@@ -133,10 +135,46 @@ def test_links_in_a_circle_and_paths_that_nobody_can_open_are_judged_by_their_sp
     assert not git.led_into_by("fs", {"path": "round/a"})
 
 
-def test_more_paths_than_are_looked_at_count_as_leading_inside(
-    git: GitFolders, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """CONTRIBUTING.md, habit 9: bounded, and closed at the bound."""
-    monkeypatch.setattr("mcp_guard.manifest.gitfolder._MAX_CANDIDATES", 50)
-    assert not git.led_into_by("fs", [f"a/{n}" for n in range(50)])
-    assert git.led_into_by("fs", [f"a/{n}" for n in range(51)])
+def test_more_paths_than_one_call_may_cost_are_no_answer(git: GitFolders) -> None:
+    """CONTRIBUTING.md, habit 9: bounded; who asks lets nothing pass then."""
+    assert not git.led_into_by("fs", [f"a/{n}" for n in range(500)])
+    with pytest.raises(SpentError):
+        git.led_into_by("fs", [f"f{n}" for n in range(50_000)])
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "{home}/repo/" + "./" * 2100 + ".git/config",
+        "./" * 2100 + "inner/config",
+        " .git/config",
+        "'.git'",
+        "inner/config\n",
+        "inner/../.git/x",
+    ],
+)
+def test_what_servers_drop_from_a_path_hides_nothing(git: GitFolders, home: Path, path: str) -> None:
+    """docs/limits.md, "Git's own files": in every spelling that the section above it lists."""
+    assert git.led_into_by("fs", {"path": path.format(home=home)})
+
+
+def test_a_link_is_followed_from_each_folder_that_a_server_may_use(home: Path) -> None:
+    """docs/limits.md, "Git's own files": server-filesystem reads relative paths against its arguments."""
+    given: Any = {"cwds": {"fs": home}, "home": home / "none"}
+    assert not GitFolders(**given).led_into_by("fs", {"path": "inner/config"})
+    named = GitFolders(**given, named=lambda _server: (str(home / "repo"),))
+    assert named.led_into_by("fs", {"path": "inner/config"})
+
+
+def test_many_paths_in_a_text_are_searched_for_gits_name_at_least(git: GitFolders) -> None:
+    """docs/limits.md, "Git's own files": a long list is no alarm, and hides nothing that is spelled."""
+    words = " ".join(f"a{n}/b" for n in range(40_000))
+    assert not git.led_into_by("fs", {"command": words})
+    assert not git.led_into_by("fs", {"command": f"{words} x/.github/y z/.gitignore"})
+    assert git.led_into_by("fs", {"command": f"{words} x/.GIT/config"})
+
+
+def test_a_path_that_this_language_cannot_open_is_judged_as_it_is_spelled(git: GitFolders, home: Path) -> None:
+    """security.md S3, S41: others put U+FFFD in place of half a character, and open that."""
+    assert git.led_into_by("fs", {"path": f"{home}/repo/.git/hooks/\ud800"})
+    assert not git.led_into_by("fs", {"path": f"{home}/repo/src/\ud800"})

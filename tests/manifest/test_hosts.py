@@ -10,6 +10,8 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from mcp_guard.errors import ConfigError
+from mcp_guard.manifest import hosts
 from mcp_guard.manifest.find import shipped_folder
 from mcp_guard.manifest.hosts import FILE, HostEntry, KnownHosts, hosts_schema, known_hosts
 
@@ -116,3 +118,18 @@ def _row(entry: HostEntry) -> tuple[str, ...]:
         entry.note,
         entry.source,
     )
+
+
+def test_a_table_that_is_damaged_is_an_error_and_not_an_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """security.md F12, F15: nobody is asked in a way that is not known to work."""
+    monkeypatch.setattr(hosts, "shipped_folder", lambda: tmp_path / "manifests")
+    known_hosts.cache_clear()
+    try:
+        for text in ("version: 1\nhosts: [{id: x}]\n", "hosts: ["):
+            (tmp_path / FILE).write_text(text, encoding="utf-8")
+            with pytest.raises(ConfigError, match=r"not valid|hosts"):
+                known_hosts()
+    finally:
+        known_hosts.cache_clear()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from pydantic import JsonValue
 
 from mcp_guard.config.load import load_config, user_config_file, user_data_dir, wrap_dir
+from mcp_guard.manifest.disk import SpentError
 from mcp_guard.manifest.protect import OwnFiles, guard_files
 
 
@@ -98,9 +100,14 @@ def test_the_folder_that_is_worked_in_is_asked_for_when_it_holds_files_of_the_gu
     assert own.touched_by("fs", ".mcp.json")
 
 
-def test_too_many_paths_count_as_a_folder_around(own: OwnFiles) -> None:
-    """security.md F18: fail closed."""
-    assert own.below("fs", [f"f{n}" for n in range(20_001)])
+@pytest.mark.parametrize("ask", [OwnFiles.touched_by, OwnFiles.below], ids=["inside", "around"])
+def test_more_paths_than_one_call_may_cost_are_no_answer(
+    own: OwnFiles, ask: Callable[[OwnFiles, str, JsonValue], bool]
+) -> None:
+    """CONTRIBUTING.md, habit 9: bounded; who asks lets nothing pass then."""
+    assert not ask(own, "fs", [f"a/{n}" for n in range(500)])
+    with pytest.raises(SpentError):
+        ask(own, "fs", [f"f{n}" for n in range(50_000)])
 
 
 INSIDE = [
@@ -228,12 +235,63 @@ def test_a_link_that_is_made_later_is_seen(own: OwnFiles, home: Path) -> None:
     assert own.touched_by("fs", {"path": "later"})
 
 
-def test_more_paths_than_are_looked_at_count_as_leading_inside(own: OwnFiles, monkeypatch: pytest.MonkeyPatch) -> None:
-    """CONTRIBUTING.md, habit 9: bounded, and closed at the bound."""
-    monkeypatch.setattr("mcp_guard.manifest.protect._MAX_CANDIDATES", 50)
+LONG = "./" * 2100
 
-    assert not own.touched_by("fs", [f"a/{n}" for n in range(50)])
-    assert own.touched_by("fs", [f"a/{n}" for n in range(51)])
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{{home}}/{LONG}conf/guard.yaml",
+        f"{{home}}{'/' * 4200}conf/guard.yaml",
+        f"{{home}}{'/a/..' * 1000}/conf/guard.yaml",
+        f"{LONG}../conf/guard.yaml",
+        f"file://{{home}}/{LONG}conf/guard.yaml",
+        "{home}" + "/%2e" * 1500 + "/conf/guard.yaml",
+        " ../conf/guard.yaml",
+        "../conf/guard.yaml\n",
+        "'{home}/conf/guard.yaml'",
+        '"../conf/guard.yaml"',
+        "../conf/guard.yaml\u00a0",
+        "\ufeff../conf/guard.yaml",
+        "link/../../conf/guard.yaml",
+        "link/../guard.yaml",
+        "/dev/fd/../cwd/../conf/guard.yaml",
+        "{home}/work/process/../conf/guard.yaml",
+    ],
+    ids=range(16),
+)
+def test_what_servers_drop_from_a_path_hides_nothing(own: OwnFiles, home: Path, text: str) -> None:
+    """docs/limits.md, "The guard's own files": long paths, blanks, quotes, `link/..` as text, links of a process."""
+    (home / "work" / "process").symlink_to("/proc/self/cwd")
+    assert own.touched_by("fs", {"a": text.format(home=home)})
+
+
+@pytest.mark.parametrize("path", ["conf/guard.yaml", "./conf/keys/../guard.yaml", "conf/guard-data/keys", "work/link"])
+def test_a_relative_path_is_read_against_home_and_all_folders_that_a_server_may_use(home: Path, path: str) -> None:
+    """docs/limits.md, "The guard's own files": server-filesystem reads it against its arguments or the roots."""
+    protected = [home / "conf" / name for name in ("guard-data", "guard.yaml")]
+    elsewhere = {"fs": home / "work" / "repo"}
+    at_home = OwnFiles(protected, cwds=elsewhere, home=home)
+    assert at_home.touched_by("fs", {"path": path})
+    named = OwnFiles(
+        protected, cwds=elsewhere, home=home / "none", named=lambda server: (str(home),) * (server == "fs")
+    )
+    assert named.touched_by("fs", {"path": path})
+    assert not named.touched_by("other", {"path": path})
+    assert named.below("fs", {"path": "./conf"})
+    assert not named.below("other", {"path": "./conf"})
+
+
+@pytest.mark.parametrize(
+    ("cwd", "value"),
+    [("/", {"table": "users"}), ("/Users/ann", {"collection": "Library"}), ("/", {"page": "home"})],
+)
+def test_a_mere_word_is_no_folder_around_the_guards_files(cwd: str, value: JsonValue) -> None:
+    """docs/limits.md, "The guard's own files": hosts start servers in `/`, and a table may be called users."""
+    for user in (Path("/Users/ann"), Path("/home/ann")):
+        protected = [user / ".config/mcp-guard", user / "Library/Claude/claude_desktop_config.json"]
+        assert not OwnFiles(protected, cwds={"db": Path(cwd)}, home=user).below("db", value)
+        assert OwnFiles(protected, cwds={"db": Path(cwd)}, home=user).below("db", {"path": str(user)})
 
 
 def test_the_guards_own_files_are_data_configuration_lock_manifests_and_files_with_secrets(tmp_path: Path) -> None:
@@ -246,7 +304,7 @@ def test_the_guards_own_files_are_data_configuration_lock_manifests_and_files_wi
     )
     path.chmod(0o600)
 
-    names = ["d", "guard.yaml", "guard.lock", "secrets", "manifests", "m.yaml", "n.yaml", "key"]
+    names = ["d", "guard.yaml", "guard.lock", ".guard.lock.writer", "secrets", "manifests", "m.yaml", "n.yaml", "key"]
     assert guard_files(load_config(path, {})) == [
         *(tmp_path / name for name in names),
         user_config_file().parent,
@@ -295,3 +353,18 @@ def test_manifests_and_what_is_written_aside_of_a_protected_file_are_inside(tmp_
     assert inside.touched_by("a", {"path": path})
     assert inside.touched_by("a", {"folder": str(tmp_path), "name": path})
     assert not inside.touched_by("a", {"path": "guard.lock-notes.txt"})
+
+
+@pytest.mark.parametrize("value", ["{home}/conf/guard-data/keys/\ud800", "../conf/guard.yaml/\udfff"])
+def test_a_path_that_this_language_cannot_open_is_judged_as_it_is_spelled(
+    own: OwnFiles, home: Path, value: str
+) -> None:
+    """security.md S3: others put U+FFFD in place of half a character, and open that."""
+    spelled = os.path.normpath(home / "work" / value.format(home=home))
+    assert own.touched_by("fs", {"path": spelled})
+    assert not own.touched_by("fs", {"path": "notes\ud800.txt"})
+
+
+def test_where_nothing_is_protected_nothing_leads_there(home: Path) -> None:
+    """A false alarm denies a call that no rule can allow."""
+    assert not OwnFiles([], cwds={}, home=home).touched_by("fs", {"path": f"{home}/a", "text": "x" * 5000})

@@ -113,3 +113,14 @@ async def test_a_masked_result_fits_the_relaxed_schema_where_keys_are_masked() -
     relaxed = masker().relax_schema(schema)
     jsonschema.Draft202012Validator(relaxed).validate(masked["structuredContent"])
     assert relaxed["additionalProperties"] is False
+
+
+def test_a_definition_that_breaks_the_engine_is_not_offered_and_not_told() -> None:
+    """security.md F18."""
+    deep: Any = TOKEN
+    for _ in range(5_000):
+        deep = [deep]
+    with pytest.raises(MaskingError, match="could not be masked; it is not offered") as caught:
+        masker().definition({**tool(), "_meta": {"x": deep}})
+    assert TOKEN not in str(caught.value)
+    assert caught.value.__suppress_context__

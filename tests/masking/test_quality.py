@@ -55,10 +55,10 @@ CODE = code(SIZE)
 
 def best(text: str) -> float:
     spent = []
-    for _ in range(2):
-        start = time.perf_counter()
+    for _ in range(3):
+        start = time.process_time()
         scan(text)
-        spent.append(time.perf_counter() - start)
+        spent.append(time.process_time() - start)
     return min(spent)
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
@@ -60,13 +61,6 @@ class Slow:
         return iter(())
 
 
-class Broken:
-    """A detector that fails."""
-
-    def iter_filth(self, _text: str) -> Iterator[object]:
-        raise RuntimeError
-
-
 def test_detector_over_its_budget_masks_the_whole_value(monkeypatch: pytest.MonkeyPatch) -> None:
     """security.md F18: it passes nothing that was not looked at."""
     monkeypatch.setattr(scrub, "BUDGET_S", 0.01)
@@ -76,9 +70,33 @@ def test_detector_over_its_budget_masks_the_whole_value(monkeypatch: pytest.Monk
     assert found == [Finding(0, 9, "SECRET", "scrubadub:slow:over_budget")]
 
 
-def test_detector_that_fails_masks_the_whole_value() -> None:
-    """security.md F18."""
-    assert [f[:3] for f in scrub._bounded(Broken(), "broken")("some text")] == [(0, 9, "SECRET")]
+class Leaving:
+    """A detector that ends its thread after what it found first."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def iter_filth(self, _text: str) -> Iterator[object]:
+        yield SimpleNamespace(beg=0, end=1, type="name")
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [RuntimeError(), SystemExit(1), KeyboardInterrupt(), GeneratorExit()])
+def test_detector_that_fails_masks_the_whole_value(error: BaseException) -> None:
+    """security.md F18: however it fails, what it found so far is not all there is."""
+    assert [f[:3] for f in scrub._bounded(Leaving(error), "broken")("some text")] == [(0, 9, "SECRET")]
+
+
+def test_detector_that_is_not_there_is_a_config_error() -> None:
+    """security.md F18: a guard that cannot look does not start."""
+    code = (
+        "import warnings; warnings.simplefilter('ignore')\n"
+        "from mcp_guard.errors import ConfigError\n"
+        "from mcp_guard.masking.scrub import load_detectors\n"
+        "try: load_detectors(['scrubadub:no_such_detector'])\n"
+        "except ConfigError as error: print(error.message)"
+    )
+    assert run(code) == "masking.detectors: 'scrubadub:no_such_detector' cannot be loaded by scrubadub"
 
 
 @pytest.mark.parametrize("name", ["postalcode", "other:x", "scrubadub:"])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from collections import UserDict
+from collections.abc import Iterator
 
 import pytest
 
@@ -70,3 +73,18 @@ def test_without_the_package_a_condition_is_a_clear_configuration_error(monkeypa
     monkeypatch.setitem(sys.modules, "cel", None)
     with pytest.raises(ConfigError, match="has no build for this platform"):
         Condition("true")
+
+
+class Interrupted(UserDict[str, object]):
+    """A call during which somebody presses Ctrl-C."""
+
+    def __iter__(self) -> Iterator[str]:
+        signal.raise_signal(signal.SIGINT)
+        return super().__iter__()
+
+
+def test_ctrl_c_is_not_taken_for_an_unclear_condition() -> None:
+    """decisions.md D13: nothing is decided by an interrupt."""
+    condition = Condition("risk == 'high'")
+    with pytest.raises(KeyboardInterrupt):
+        condition.judge(Interrupted(CONTEXT))

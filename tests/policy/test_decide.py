@@ -28,7 +28,7 @@ from mcp_guard.model import (
     ToolFacts,
     Views,
 )
-from mcp_guard.policy.decide import Policy
+from mcp_guard.policy.decide import Led, Policy
 from mcp_guard.ports import PolicyPort
 
 LOW = ToolFacts(listed=True, effects=("read",), risk=Risk.LOW, why="Reads.")
@@ -46,7 +46,7 @@ def config(*rules: dict[str, Any], **more: Any) -> GuardConfig:
 
 
 def policy(*rules: dict[str, Any], **more: Any) -> Policy:
-    return Policy(config(*rules, **more), touches_own_files=lambda _server, _value: False)
+    return Policy(config(*rules, **more), leads=lambda _server, _value, _changed: None)
 
 
 def rule(effect: str, name: str = "r", reason: str | None = "reviewed", **match: Any) -> dict[str, Any]:
@@ -194,11 +194,11 @@ def test_the_built_in_rule_denies_paths_into_own_files_and_no_rule_takes_it_back
     """decisions.md D32: built-in, unremovable."""
     seen: list[JsonValue] = []
 
-    def touches(server: str, value: JsonValue) -> bool:
+    def touches(server: str, value: JsonValue, _changed: JsonValue) -> Led:
         seen.append([server, value])
-        return True
+        return "own_files"
 
-    made = Policy(config(rule("allow")), touches_own_files=touches)
+    made = Policy(config(rule("allow")), leads=touches)
     decision = made.decide(call(), views({"path": "x"}, secrets=("SECRET",)))
 
     assert (decision.effect, decision.rule) == (Effect.DENY, "builtin:own-files")
@@ -208,12 +208,20 @@ def test_the_built_in_rule_denies_paths_into_own_files_and_no_rule_takes_it_back
 def test_a_look_at_the_file_system_that_fails_denies() -> None:
     """CONTRIBUTING.md, habit 3: fail closed."""
 
-    def broken(server: str, value: JsonValue) -> bool:
+    def broken(server: str, value: JsonValue, _changed: JsonValue) -> Led:
         raise OSError(server, value)
 
-    made = Policy(config(rule("allow")), touches_own_files=broken)
+    made = Policy(config(rule("allow")), leads=broken)
 
     assert made.decide(call(), views()).effect is Effect.DENY
+
+
+def test_what_is_too_much_to_be_checked_is_denied_with_what_to_do() -> None:
+    """docs/limits.md, "The guard's own files": a call that cannot be judged is not let through."""
+    made = Policy(config(rule("allow")), leads=lambda _server, _value, _changed: "too_many")
+    decision = made.decide(call(), views({"paths": ["x"]}))
+    assert (decision.effect, decision.rule) == (Effect.DENY, "builtin:own-files")
+    assert decision.reasons[0].endswith("send fewer at once")
 
 
 @pytest.mark.parametrize("kind", [CallKind.RESOURCE, CallKind.PROMPT, CallKind.COMPLETION])
@@ -229,7 +237,7 @@ def test_resources_and_prompts_follow_rules_about_servers_and_not_rules_about_to
 
 def test_the_built_in_rule_looks_at_the_uri_of_a_resource() -> None:
     """decisions.md D32: a resource is a way to read a file too."""
-    made = Policy(config(), touches_own_files=lambda _server, value: "file:///guard.yaml" in str(value))
+    made = Policy(config(), leads=lambda _s, value, _c: "own_files" if "file:///guard.yaml" in str(value) else None)
 
     assert made.decide(call("file:///guard.yaml", kind=CallKind.RESOURCE), views()).rule == "builtin:own-files"
     assert made.decide(call("file:///other", kind=CallKind.RESOURCE), views()).effect is Effect.ALLOW
@@ -283,7 +291,7 @@ def test_a_permit_is_made_only_for_a_call_that_this_policy_allows() -> None:
         policy(approvals={"run": "on_pickup"}),
         policy(masking={"arguments": {"secrets": "allow"}}),
         policy(servers={"crm": {"command": "x", "environment": "dev"}, "lab": {"command": "x", "environment": "test"}}),
-        Policy(config(), touches_own_files=lambda _server, _value: False, manifest_digest="m"),
+        Policy(config(), leads=lambda _server, _value, _changed: None, manifest_digest="m"),
     ],
     ids=["rule", "environment", "default", "terms", "secrets", "server's environment", "manifests"],
 )

@@ -6,7 +6,7 @@ from typing import Any
 
 from mcp_guard.config.schema import GuardConfig
 from mcp_guard.model import UNREVIEWED, Risk, ToolFacts
-from mcp_guard.policy.decide import GIT_FOLDER, Policy
+from mcp_guard.policy.decide import Policy
 from mcp_guard.policy.explain import Explanation, explain_call
 
 LOW = ToolFacts(listed=True, effects=("read",), risk=Risk.LOW, why="Reads.")
@@ -29,8 +29,7 @@ def explain(
     )
     policy = Policy(
         config,
-        touches_own_files=lambda _server, _value: own_files,
-        asks_for={GIT_FOLDER: lambda _server, _value: git_folder},
+        leads=lambda _s, _v, _c: "own_files" if own_files else "git_folder" if git_folder else None,
     )
     return explain_call(policy, server="crm", tool="get_x", args={"table": "canary"}, facts=facts)
 

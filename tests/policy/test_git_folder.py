@@ -7,18 +7,16 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from pydantic import JsonValue
 
 from mcp_guard.model import UNREVIEWED, ArgumentFact, Assurance, Effect, JsonDict, Risk, ToolFacts
-from mcp_guard.policy.decide import GIT_FOLDER, Policy
+from mcp_guard.policy.decide import Policy
 from tests.policy.test_decide import call, config, facts, rule, views
 
 
 def git_policy(*rules: dict[str, Any]) -> Policy:
     return Policy(
         config(*rules),
-        touches_own_files=lambda _server, _value: False,
-        asks_for={GIT_FOLDER: lambda _server, value: "/.git/" in json.dumps(value)},
+        leads=lambda _server, _value, changed: "git_folder" if "/.git/" in json.dumps(changed) else None,
     )
 
 
@@ -76,14 +74,3 @@ def test_a_tool_that_nobody_reviewed_is_asked_for_too_although_a_rule_allows_it(
     assert judged.decision.rule == "builtin:git-folder"
     assert judged.place == "builtin:git-folder"
     assert git_policy(rule("allow")).decide(call(of=UNREVIEWED), views({"path": "/repo/a"})).effect is Effect.ALLOW
-
-
-def test_a_look_for_git_that_fails_asks() -> None:
-    """CONTRIBUTING.md, habit 3: fail closed."""
-
-    def broken(server: str, value: JsonValue) -> bool:
-        raise OSError(server, value)
-
-    made = Policy(config(rule("allow")), touches_own_files=lambda _server, _value: False, asks_for={GIT_FOLDER: broken})
-    assert made.decide(call(of=EDITS), views(HOOK)).rule == "builtin:git-folder"
-    assert made.decide(call(), views(HOOK)).effect is Effect.ALLOW, "nothing is looked at for a tool that reads"

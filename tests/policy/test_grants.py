@@ -44,7 +44,7 @@ def offers(facts: ToolFacts, arguments: JsonDict, *rules: dict[str, Any], **more
     raw = RawArguments(arguments)
     call = Call("c", replace(target, **more), raw, Principal("os", "a"), CallContext("stdio", "", ""))
     given = {"version": 1, "id": "x", "servers": {"s": {"command": "x"}}, "rules": list(rules)}
-    policy = Policy(GuardConfig.model_validate(given), touches_own_files=lambda _s, _v: False)
+    policy = Policy(GuardConfig.model_validate(given), leads=lambda _s, _v, _c: None)
     return policy.decide(call, Views(raw, MaskedJson(arguments), MaskedJson(arguments))).terms.grants
 
 
@@ -142,6 +142,6 @@ def test_a_rule_that_offers_other_grants_is_another_policy() -> None:
 
     def digest(grants: list[dict[str, Any]]) -> str:
         config = GuardConfig.model_validate({**base, "rules": [asks("a", grants)]})
-        return Policy(config, touches_own_files=lambda _s, _v: False).digest
+        return Policy(config, leads=lambda _s, _v, _c: None).digest
 
     assert digest([]) != digest([{"max_uses": 1}])

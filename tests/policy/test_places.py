@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from mcp_guard.model import (
     UNREVIEWED,
     ArgumentFact,
@@ -45,22 +47,41 @@ ARGUMENTS: JsonDict = {
 def test_places_are_what_the_manifest_does_not_call_content_query_recipient_or_secret() -> None:
     """docs/limits.md, "Git's own files": content never triggers the rule."""
     assert places(ARGUMENTS, listed("read", "write")) == {
-        "path": "a", "plain": "f", "other": ["g", None, None], "edits": {"file": ["l"]},
+        "path": "./a", "plain": "f", "other": ["g", None, None], "edits": {"file": ["./l"]},
         "to": None, "q": None, "text": None, "key": None,
     }  # fmt: skip
 
 
 def test_the_argument_that_names_what_is_affected_is_a_place_unless_it_is_content() -> None:
     """docs/limits.md, "Git's own files"."""
-    assert places({"where": "a\nb"}, listed("write", resource="/where")) == {"where": "a\nb"}
+    assert places({"where": "a/b\nc"}, listed("write", resource="/where")) == {"where": "a/b\nc"}
     assert places({"text": "a"}, listed("write", resource="/text")) == {"text": None}
+
+
+def test_the_argument_that_names_what_is_affected_is_a_place_whatever_else_it_is_called() -> None:
+    """docs/limits.md, "Git's own files": a `uri` looks like a query by its name."""
+    assert places({"q": "a/b"}, listed("write", resource="/q")) == {"q": "a/b"}
+
+
+@pytest.mark.parametrize("path", ["/a", "~/a", "file:///a", "FILE:/a", " '/a' ", "C:\\a", "\\\\host\\a"])
+def test_an_absolute_path_is_a_place_in_any_role_but_content(path: str) -> None:
+    """docs/limits.md, "Git's own files": the role of an argument follows from its name alone."""
+    given: JsonDict = {"q": path, "to": path, "key": path, "text": path}
+    assert places(given, listed("write")) == {"q": path, "to": path, "key": path, "text": None}
+
+
+def test_a_text_in_blanks_or_lines_or_empty_parts_may_be_a_place() -> None:
+    """docs/limits.md, "The guard's own files": many servers cut off blanks, and all drop empty parts of a path."""
+    for path in ("a\n", "\n\ta ", "'a'", "./" * 3000 + "a", " " * 5000 + "a", "b/../" * 2000 + "a"):
+        found = places({"any": path}, UNREVIEWED)
+        assert found in ({"any": path}, {"any": "a"}, {"any": "./a"})
 
 
 def test_a_tool_that_only_reads_changes_no_place() -> None:
     """docs/limits.md, "Git's own files": reading makes git run nothing."""
     assert places(ARGUMENTS, listed("read")) is None
     assert places(ARGUMENTS, UNREVIEWED, CallKind.PROMPT) is None
-    assert places({"path": "a"}, listed("read", "execute")) == {"path": "a"}
+    assert places({"path": "a"}, listed("read", "execute")) == {"path": "./a"}
 
 
 def test_of_a_tool_that_nobody_reviewed_short_texts_may_be_places() -> None:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import mcp_types as types
 import pytest
 from mcp.shared.exceptions import MCPError
 
+from mcp_guard.config.load import user_config_file
 from mcp_guard.errors import PolicyDeniedError, UnknownTargetError
 from mcp_guard.model import Answer, CallKind, MaskedJson, MaskNote, Receipt, Risk, Suspended, Target, ToolFacts
 from mcp_guard.server import answers
 
+DECIDING = answers.how_to_decide(None, team=False)
 SUSPENDED = Suspended("apr_1", "pending", "ABCD-EFGH", 1_800_000_000_000_000_000, "one reviewer (A1)")
 UNLISTED = Target(CallKind.TOOL, "crm", "wipe", "crm_wipe", local=True)
 LISTED = Target(CallKind.TOOL, "crm", "get", "crm_get", local=True, facts=ToolFacts(True, ("read",), Risk.LOW))
@@ -70,44 +74,85 @@ def test_a_malformed_downstream_error_becomes_a_plain_one(error: MaskedJson) -> 
 
 def test_a_ticket_is_an_error_that_says_how_to_go_on_and_never_how_to_approve() -> None:
     """decisions.md D4, D6."""
-    result: Any = answers.ticket(SUSPENDED, call_id="call_1", target=LISTED)
+    result: Any = answers.ticket(SUSPENDED, call_id="call_1", target=LISTED, deciding=DECIDING)
     text = result["content"][0]["text"]
     assert result["isError"] is True
     assert "NOT executed" in text
     assert "guard_approval_wait" in text
     assert "approvals approve" not in text
-    assert "mcp-guard" not in text
     assert result["_meta"]["io.mcp-guard/approval"]["ticket"] == "apr_1"
 
 
-def test_a_ticket_asks_the_agent_to_tell_its_user_while_people_can_decide() -> None:
-    """docs/known-hosts.md: hosts without prompts. No command, no address and no token is in it."""
-    told = json.dumps(answers.ticket(SUSPENDED, call_id="call_1", target=LISTED)["content"])
-    assert "Tell your user now: a call waits for approval on the guard's page." in told
-    assert "http" not in told
-    assert "approvals" not in told
-    running = answers.ticket(replace(SUSPENDED, state="executing"), call_id="call_1", target=LISTED)
+def test_a_ticket_asks_the_agent_to_tell_its_user_how_to_decide_while_people_can() -> None:
+    """docs/known-hosts.md: hosts without prompts. No address and no token is in it, and it approves nothing."""
+    told = json.dumps(answers.ticket(SUSPENDED, call_id="call_1", target=LISTED, deciding=DECIDING)["content"])
+    assert "Tell your user now that this call waits, and how to decide it: the user runs `mcp-guard console`" in told
+    assert "`mcp-guard approvals ls`" in told
+    assert "You cannot approve it." in told
+    for authority in ("http", "TOKEN", "mgr_", "approvals approve"):
+        assert authority not in told
+    running = answers.ticket(replace(SUSPENDED, state="executing"), call_id="call_1", target=LISTED, deciding=DECIDING)
     assert "Tell your user" not in json.dumps(running)
 
 
-def test_a_ticket_for_an_unlisted_tool_prints_the_rule_that_would_settle_it() -> None:
+def test_the_way_to_a_decision_names_a_guard_yaml_that_the_commands_would_not_find(tmp_path: Path) -> None:
+    """docs/cli.md: without --config a command finds the user's own file; the host's variables are not the user's."""
+    own, other = user_config_file(), tmp_path / "my guard.yaml"
+    quote = '"' if sys.platform == "win32" else "'"
+    assert "`mcp-guard console`" in answers.how_to_decide(own, team=False)
+    said = answers.how_to_decide(other, team=False)
+    for command in ("console", "approvals ls"):
+        assert f"`mcp-guard {command} --config {quote}{other}{quote}`" in said
+
+
+def test_in_team_mode_the_ticket_sends_the_user_to_a_reviewer() -> None:
+    """decisions.md D25: the requester decides nothing there."""
+    said = answers.how_to_decide(None, team=True)
+    assert "waits for a reviewer" in said
+    assert "the user runs" not in said
+
+
+BY_ID: Any = {"type": "object", "properties": {"id": {"type": "string"}}}
+
+
+@pytest.mark.parametrize("name", ["get_issue", "list_tables"])
+def test_a_ticket_for_an_unlisted_tool_that_only_reads_prints_the_rule_that_would_settle_it(name: str) -> None:
     """docs/errors.md."""
+    by_default, target = replace(SUSPENDED, rule="default:high"), replace(UNLISTED, name=name, input_schema=BY_ID)
+    result: Any = answers.ticket(by_default, call_id="call_1", target=target, deciding=DECIDING)
+    assert f"match: {{server: crm, tool: {name}}}" in result["content"][0]["text"]
+    assert "`mcp-guard trust crm`" in result["content"][0]["text"]
+
+
+COMMAND: Any = {"type": "object", "properties": {"command": {"type": "string"}}}
+
+
+@pytest.mark.parametrize(
+    ("name", "schema"),
+    [("run_shell", None), ("execute_python", None), ("get_output", COMMAND), ("transfer_money", None), ("wipe", None)],
+)
+def test_a_ticket_for_an_unlisted_tool_that_does_more_than_read_prints_no_rule_to_paste(name: str, schema: Any) -> None:
+    """security.md S21: who pastes it may be the agent. The user reviews the server instead."""
     by_default = replace(SUSPENDED, rule="default:high")
-    result: Any = answers.ticket(by_default, call_id="call_1", target=UNLISTED)
-    assert "match: {server: crm, tool: wipe}" in result["content"][0]["text"]
+    target = replace(UNLISTED, name=name, input_schema=schema)
+    result: Any = answers.ticket(by_default, call_id="call_1", target=target, deciding=DECIDING)
+    text = result["content"][0]["text"]
+    assert "effect: allow" not in text
+    assert "rules:" not in text
+    assert "`mcp-guard trust crm`" in text
 
 
 def test_a_ticket_that_a_rule_asks_for_does_not_offer_another_rule() -> None:
     """An allow would change nothing: the most restrictive rule wins."""
     by_rule = replace(SUSPENDED, rule="ask-before-wipe")
-    result: Any = answers.ticket(by_rule, call_id="call_1", target=UNLISTED)
+    result: Any = answers.ticket(by_rule, call_id="call_1", target=UNLISTED, deciding=DECIDING)
     assert "effect: allow" not in result["content"][0]["text"]
 
 
 def test_an_executing_request_is_not_called_unexecuted() -> None:
     """A ticket tells the truth also after approval."""
     running = Suspended("apr_1", "executing", "ABCD-EFGH", 1, "nothing")
-    result: Any = answers.ticket(running, call_id="call_1", target=None)
+    result: Any = answers.ticket(running, call_id="call_1", target=None, deciding=DECIDING)
     assert "NOT executed" not in result["content"][0]["text"]
 
 
@@ -137,7 +182,9 @@ def test_a_list_for_a_modern_client_says_that_it_is_private_and_complete() -> No
 def test_no_rule_is_printed_for_a_name_that_is_not_plain(name: str) -> None:
     """The tool names itself, and somebody will paste the rule."""
     target = Target(CallKind.TOOL, "crm", name, "crm_x", local=True)
-    result: Any = answers.ticket(replace(SUSPENDED, rule="default:high"), call_id="call_1", target=target)
+    result: Any = answers.ticket(
+        replace(SUSPENDED, rule="default:high"), call_id="call_1", target=target, deciding=DECIDING
+    )
     assert "effect: allow" not in result["content"][0]["text"]
 
 

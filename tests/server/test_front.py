@@ -9,7 +9,8 @@ import mcp_types as types
 import pytest
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
-from mcp_guard.model import MaskedText, Prompt, PromptAnswer
+from mcp_guard.model import MaskedText
+from mcp_guard.question import Prompt, PromptAnswer
 from mcp_guard.server.front import brought, open_state, question
 
 FORM = Prompt("apr_1", MaskedText("?"), "K7QF-93WM", type_fingerprint=False, grants=((0, MaskedText("one")),))

@@ -15,7 +15,6 @@ from mcp.shared.exceptions import MCPError
 from mcp_guard.errors import ApprovalDeniedError, DownstreamUnavailableError, UnknownApprovalError, UnknownTargetError
 from mcp_guard.model import (
     Answer,
-    AskClient,
     Call,
     CallKind,
     Decision,
@@ -24,14 +23,13 @@ from mcp_guard.model import (
     MaskedJson,
     MaskedText,
     Principal,
-    Prompt,
-    PromptAnswer,
     RawResult,
     Suspended,
     Target,
     Views,
 )
 from mcp_guard.ports import Front
+from mcp_guard.question import AskClient, Prompt, PromptAnswer
 from mcp_guard.server.handlers import Edge, build_server
 from tests.fakes import CountingIds
 from tests.pipeline_bench import ALICE, SECRET, SUSPENDED, Bench
@@ -111,6 +109,7 @@ def edge_of(bench: Desk) -> Edge:
         owner_key=ALICE.key,
         transport="stdio",
         state_keys=[b"k" * 32],
+        deciding="DECIDE SO.",
     )
 
 
@@ -118,6 +117,16 @@ def first_text(result: types.CallToolResult) -> str:
     block = result.content[0]
     assert isinstance(block, types.TextContent)
     return block.text
+
+
+async def test_a_session_is_forgotten_once_it_ended() -> None:
+    """security.md S27: a guard over HTTP serves many clients in its life."""
+    bench = Desk()
+    edge = edge_of(bench)
+    async with Client(build_server(edge, "hello"), mode="legacy", cache=None) as client:
+        await client.list_tools()
+        assert len(edge.fronts) == 1
+    assert not edge.fronts
 
 
 @pytest.mark.parametrize("mode", ERAS)
@@ -188,6 +197,7 @@ async def test_a_suspended_call_becomes_a_ticket(mode: str) -> None:
     assert first_text(unknown).startswith("[unknown_approval]")
     assert [record.type for record in bench.records][-2:] == ["call.delivered", "call.refused"]
     assert waited.is_error
+    assert all("DECIDE SO." in first_text(told) for told in (result, waited))
     assert first_text(wrong).startswith("[invalid_arguments]")
 
 
@@ -271,6 +281,7 @@ async def test_a_resource_that_waits_is_an_error_of_its_own(mode: str) -> None:
         with pytest.raises(MCPError) as caught:
             await client.read_resource("thing://1")
     assert caught.value.error.code == -32017
+    assert caught.value.error.message == "this call waits for approval; repeat it later. DECIDE SO."
 
 
 @pytest.mark.parametrize("mode", ERAS)
@@ -295,3 +306,16 @@ async def test_a_reason_in_meta_reaches_the_reviewer_cut_and_not_the_server(mode
             await client.call_tool("crm_get", {}, meta=meta)
     assert bench.said == ["w" * 500, ""]
     assert bench.metas == [{}, {}]
+
+
+async def test_a_client_that_fails_to_ask_its_user_has_not_answered() -> None:
+    """decisions.md D6; security.md S12: an error at the client is no approval."""
+
+    async def broken(_context: Any, _params: Any) -> types.ErrorData:
+        return types.ErrorData(code=-32000, message="approve_once")
+
+    bench = Desk(effect=Effect.REQUIRE_APPROVAL)
+    async with talking(bench, "legacy", elicitation_callback=broken) as client:
+        await client.call_tool("crm_get", {})
+    assert bench.answers == [None]
+    assert bench.forwarded == []

@@ -122,7 +122,7 @@ async def test_what_is_wrong_with_the_lock_ends_no_session_and_refuses_calls(
     """decisions.md D14: fail closed for tools, not for the process."""
     monkeypatch.setattr("mcp_guard.server.offers._WATCH_S", 0.001)
     keys = KeyStore(tmp_path / "keys")
-    file = LockFile(tmp_path / "guard.lock", tmp_path / "pins")
+    file = LockFile(tmp_path / "guard.lock")
     pins = _Broken(file, CopyStore(tmp_path / "pins", keys), {}, mask=MaskedText, log=lambda _: None)
     pins.looked_often = anyio.Event()
     catalog = Catalog({}, facts_of=lambda *_: UNREVIEWED, pins=pins)

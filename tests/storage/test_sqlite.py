@@ -10,6 +10,7 @@ import pytest
 
 from mcp_guard.errors import StoreUnavailableError
 from mcp_guard.storage.sqlite import Database
+from tests.full_disk import no_file_above
 
 
 async def test_a_block_that_raises_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -81,3 +82,38 @@ async def test_a_cancelled_look_at_the_version_keeps_no_old_snapshot(tmp_path: P
         assert rows[0][0] == steps + 1
     await ours.close()
     await theirs.close()
+
+
+async def test_what_was_committed_is_not_called_failed_because_tidying_up_failed(tmp_path: Path) -> None:
+    """security.md F10: a person is told that a decision failed only where it did not count."""
+    path = tmp_path / "a.db"
+    db = await Database.open(path)
+    async with db.write() as tx:
+        await tx.execute("CREATE TABLE t(x BLOB) STRICT")
+        await tx.execute("INSERT INTO t VALUES (zeroblob(8 << 20))")
+    before = path.stat().st_size
+    with no_file_above(before):
+        async with db.write() as tx:
+            await tx.execute("INSERT INTO t VALUES (zeroblob(5 << 20))")
+        async with db.read() as reader:
+            assert next(iter(await reader.execute_fetchall("SELECT count(*) FROM t")))[0] == 2
+        assert path.stat().st_size == before
+    async with db.write() as tx:
+        await tx.execute("DELETE FROM t WHERE length(x) > (5 << 20)")
+    await db.close()
+    assert path.stat().st_size > before
+
+
+async def test_on_a_full_disk_a_write_leaves_nothing_and_the_next_one_counts(tmp_path: Path) -> None:
+    """security.md F10: it recovers by itself."""
+    db = await Database.open(tmp_path / "a.db")
+    async with db.write() as tx:
+        await tx.execute("CREATE TABLE t(x BLOB) STRICT")
+    with no_file_above(1 << 20), pytest.raises(StoreUnavailableError):
+        async with db.write() as tx:
+            await tx.execute("INSERT INTO t VALUES (zeroblob(2 << 20))")
+    async with db.write() as tx:
+        await tx.execute("INSERT INTO t VALUES (x'01')")
+    async with db.read() as reader:
+        assert [len(row[0]) for row in await reader.execute_fetchall("SELECT x FROM t")] == [1]
+    await db.close()

@@ -13,7 +13,6 @@ from mcp_guard.model import (
     JsonDict,
     Masked,
     MaskedJson,
-    Prompt,
     RawArguments,
     RawResult,
     Record,
@@ -23,6 +22,7 @@ from mcp_guard.model import (
 )
 from mcp_guard.permit import Permit
 from mcp_guard.ports import ApprovalPort, ApprovedRun, AuditTrail, Downstreams, Executor, Front, MaskingPort, PolicyPort
+from mcp_guard.question import Prompt
 
 
 def a_record_takes_no_raw_arguments(call: Call, views: Views) -> None:

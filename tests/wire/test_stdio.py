@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import pytest
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters
 from mcp.shared.message import SessionMessage
@@ -138,6 +139,18 @@ def pipes() -> Iterator[tuple[int, int, int, int]]:
             os.close(fd)
 
 
+@contextmanager
+def descriptor(path: Path, flags: int) -> Iterator[int]:
+    fd = os.open(path, flags)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+ANSWER = SessionMessage(JSONRPCResponse(jsonrpc="2.0", id=1, result={}))
+
+
 async def test_requests_above_the_bound_in_flight_are_refused() -> None:
     """security.md F17: caps, -32015."""
     with pipes() as (read, feed, drain, write):
@@ -179,3 +192,24 @@ async def test_an_answer_without_json_form_becomes_an_error_not_silence() -> Non
             answer = json.loads(await anyio.to_thread.run_sync(os.read, drain, 65536))
     assert answer["id"] == 1
     assert answer["error"]["code"] == -32603
+
+
+async def test_a_file_that_cannot_be_written_is_a_client_that_is_gone(tmp_path: Path) -> None:
+    """security.md F7: an answer that goes nowhere is an error for its sender, and not a success."""
+    (tmp_path / "out").write_bytes(b"")
+    with pipes() as (read, *_), descriptor(tmp_path / "out", os.O_RDONLY) as unwritable:
+        async with serve_fds(read, unwritable) as (_inbox, outbox):
+            await outbox.send(ANSWER)
+            with anyio.fail_after(5):
+                while not outbox._sink.is_closing():  # noqa: ASYNC110 - a thread of its own writes
+                    await anyio.sleep(0.005)
+            with pytest.raises(anyio.BrokenResourceError):
+                await outbox.send(ANSWER)
+
+
+async def test_a_file_that_cannot_be_read_is_a_client_that_is_gone(tmp_path: Path) -> None:
+    """security.md F7: the guard ends, and does not wait for a client for ever."""
+    with pipes() as (*_, write), descriptor(tmp_path / "in", os.O_WRONLY | os.O_CREAT) as unreadable:
+        async with serve_fds(unreadable, write) as (inbox, _outbox):
+            with anyio.fail_after(5), pytest.raises(anyio.EndOfStream):
+                await inbox.receive()

@@ -15,6 +15,7 @@ from mcp_guard.system import sync_dir, write_new_private
 from mcp_guard.wrap import apply
 from mcp_guard.wrap.apply import Write, locked, write_all
 from mcp_guard.wrap.carry_out import carry_out
+from tests.full_disk import no_file_above
 from tests.wrap.bench import Bench
 from tests.wrap.configs import CURSOR, SECRETS
 
@@ -182,3 +183,29 @@ def test_what_a_killed_run_left_is_taken_away_by_the_next(tmp_path: Path, nth: i
     bench.unwrap()
     assert {path: bench.files()[path] for path in before} == before
     assert [*bench.journal.glob("*.bak")] == []
+
+
+def test_a_note_that_was_cut_short_by_a_kill_is_taken_away(tmp_path: Path) -> None:
+    """docs/hosts.md: it is written first, so nothing else was made yet."""
+    bench = _two_hosts(tmp_path)
+    before = bench.files()
+    bench.journal.mkdir(parents=True)
+    (bench.journal / "pending.json").write_bytes(b'{"config": "/x", "made": [{"pa')
+    bench.wrap()
+    assert not (bench.journal / "pending.json").exists()
+    bench.unwrap()
+    assert {path: bench.files()[path] for path in before} == before
+
+
+def test_on_a_full_disk_all_is_as_before(tmp_path: Path) -> None:
+    """security.md F10: also what cannot be put back is named, and its old content is kept."""
+    first, second, gone = tmp_path / "first", tmp_path / "second", tmp_path / "gone"
+    for path in (first, second, gone):
+        path.write_bytes(b"old")
+    with no_file_above(4), pytest.raises(ConfigError, match="cannot be written: File too large"):
+        write_all([Write(first, b"old", b"new"), Write(second, b"old", b"longer")])
+    assert (first.read_bytes(), second.read_bytes()) == (b"old", b"old")
+    with no_file_above(2), pytest.raises(ConfigError, match=r"could not be put back: .*gone"):
+        write_all([Write(gone, b"old", None), Write(second, b"old", b"longer")])
+    assert second.read_bytes() == b"old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["first", "second"]

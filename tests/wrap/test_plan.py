@@ -80,7 +80,7 @@ def test_an_own_guard_yaml_keeps_its_comments_and_its_servers(tmp_path: Path) ->
     bench.write(DESKTOP, '{"mcpServers": {"crm": {"command": "crm-server"}, "new": {"command": "n"}}}')
     bench.wrap()
     text = bench.config.read_text(encoding="utf-8")
-    added = "  new:\n    command: n\n    names: prefixed\n"
+    added = "  new:\n    command: n\n"
     assert text == OWN.replace("rules:", added + "rules:")
 
 
@@ -208,10 +208,10 @@ def test_a_file_that_cannot_be_read_is_left_and_the_others_are_wrapped(tmp_path:
     bench.write(OTHER, SERVER % "/a")
     plan = bench.wrap()
     assert [found.file.host for found in plan.files] == ["cursor"]
-    assert "neither JSON nor TOML that can be read; it was left as it is" in plan.notes[0]
+    assert "is not JSON that can be read: line 1, column 17; it was left as it is" in plan.notes[0]
     assert "canary" not in plan.notes[0]
     assert broken.read_text() == '{"mcpServers": {canary'
-    with pytest.raises(ConfigError, match="neither JSON nor TOML"):
+    with pytest.raises(ConfigError, match="line 1, column 17"):
         bench.wrap(file=broken)
 
 
@@ -260,3 +260,71 @@ def test_an_entry_whose_guard_is_gone_gets_this_one(tmp_path: Path) -> None:
     assert bench.wrap().files == []
     bench.unwrap()
     assert path.read_text(encoding="utf-8") == text
+
+
+@pytest.mark.parametrize("member", ["bearer_token_env_var", "env_http_headers"])
+def test_the_name_of_a_variable_cannot_bring_a_reference_of_its_own(tmp_path: Path, member: str) -> None:
+    """security.md S38: what only guard.yaml understands stays text of the host, also in a project's file for Codex."""
+    bench = Bench(tmp_path)
+    secret = tmp_path / "credentials"
+    secret.write_text("canary0123456789abcdef", encoding="utf-8")
+    name = "A}${file:" + secret.as_posix()
+    value = f'"{name}"' if member == "bearer_token_env_var" else f'{{X-Client = "{name}"}}'
+    bench.write(".codex/config.toml", f'[mcp_servers.web]\nurl = "https://example.com/mcp"\n{member} = {value}\n')
+    bench.wrap()
+
+    assert "credentials" not in bench.config.read_text(encoding="utf-8")
+    assert "MCP_GUARD_HOST_WEB_" in bench.config.read_text(encoding="utf-8")
+
+
+def test_codex_keeps_the_space_and_the_comment_above_the_next_table(tmp_path: Path) -> None:
+    """docs/hosts.md: comments and order stay."""
+    bench = Bench(tmp_path)
+    text = """[mcp_servers.a]
+url = "http://localhost:1/mcp"
+
+[mcp_servers.a.http_headers]
+X = "y"
+
+# about b
+[mcp_servers.b]
+url = "http://localhost:2/mcp"
+
+[tools]
+web = true
+"""
+    path = bench.write(".codex/config.toml", text)
+    bench.wrap()
+    wrapped = path.read_text(encoding="utf-8")
+    assert '"--server", "a"]\n\n# about b\n[mcp_servers.b]\n' in wrapped
+    assert '"--server", "b"]\n\n[tools]\nweb = true\n' in wrapped
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"mcpServers": {}}'])
+def test_a_named_file_without_servers_is_said_to_have_none(tmp_path: Path, text: str) -> None:
+    """docs/hosts.md, `--file`."""
+    bench = Bench(tmp_path)
+    path = bench.write("mine.json", text)
+    plan = bench.plan(file=path)
+    assert (plan.files, plan.notes) == ([], [f"{path}: there are no servers in it"])
+
+
+def test_an_empty_command_is_left_as_it_is_and_said_to_be_empty(tmp_path: Path) -> None:
+    """docs/hosts.md: `wrap` says why."""
+    bench = Bench(tmp_path)
+    bench.write(DESKTOP, '{"mcpServers": {"a": {"command": " "}}}')
+    assert bench.wrap().notes == [
+        "Claude Desktop: a stays as it is: it is not valid: command is empty: it names the program that is started"
+    ]
+
+
+def test_names_are_written_only_where_one_entry_offers_all(tmp_path: Path) -> None:
+    """decisions.md D14: an entry of its own serves the server's own names."""
+    bench = Bench(tmp_path)
+    bench.write(DESKTOP, SERVER % "/a")
+    bench.wrap()
+    assert bench.loaded().config.servers["files"].names == "prefixed"
+    assert "names: prefixed" not in bench.config.read_text(encoding="utf-8")
+    bench.write(OTHER, SERVER % "/b")
+    bench.wrap(combined=True)
+    assert "names: prefixed" in bench.config.read_text(encoding="utf-8")

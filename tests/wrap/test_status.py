@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +64,7 @@ def test_a_file_that_cannot_be_read_is_a_problem_and_not_an_empty_one(tmp_path: 
     bench = Bench(tmp_path)
     bench.write(DESKTOP, "{canary")
     [state] = [state for state in bench.survey() if state.found]
-    assert "neither JSON nor TOML" in state.problem
+    assert "is not JSON that can be read: line 1, column 2" in state.problem
     assert "canary" not in state.problem
 
 
@@ -97,9 +100,81 @@ def test_a_program_that_only_names_the_guard_is_a_bypass() -> None:
     ],
 )
 def test_these_start_the_guard(entry: dict[str, Any]) -> None:
-    """docs/hosts.md: in whatever way people start it."""
+    """docs/hosts.md: in whatever way people start it; whether it is this one is another question."""
     assert is_guard(entry)
-    assert entry_state("x", entry).state == "wrapped"
+
+
+def _own_program() -> str:
+    found = shutil.which("mcp-guard", path=str(Path(sys.executable).parent))
+    assert found is not None
+    return found
+
+
+def test_this_installation_is_known_by_its_program_its_links_and_its_interpreter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """security.md S40: what `wrap` writes, what people write by hand, and the link that pipx makes."""
+    link = tmp_path / "bin" / "mcp-guard"
+    link.parent.mkdir()
+    link.symlink_to(_own_program())
+    monkeypatch.setenv("PATH", str(link.parent))
+    for command, args, env in (
+        (_own_program(), [], {"PATH": str(tmp_path)}),
+        (str(link), [], {}),
+        ("mcp-guard", [], {}),
+        ("mcp-guard", [], {"PATH": f"{tmp_path}{os.pathsep}{link.parent}"}),
+        ("env", ["A=b", "mcp-guard"], {}),
+        (sys.executable, ["-P", "-m", "mcp_guard.cli.main"], {}),
+        (sys.executable, ["-I", "-m", "mcp_guard"], {}),
+        ("uvx", ["mcp-guard"], {}),
+        ("pipx", ["run", "mcp-guard"], {"PATH": "/usr/bin"}),
+    ):
+        state = entry_state("x", {"command": command, "args": [*args, "serve"], "env": env})
+        assert (state.state, state.suspect) == ("wrapped", False), (command, args, env)
+
+
+def test_a_program_of_the_same_name_in_a_project_is_not_the_guard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """security.md S40: a repository brings .mcp.json, and beside it a program or a module with the guard's name."""
+    folder = tmp_path / "repo" / "bin"
+    folder.mkdir(parents=True)
+    for name in ("mcp-guard", "python3", "uvx", "env"):
+        (folder / name).write_text("#!/bin/sh\n", encoding="utf-8")
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
+    path = {"PATH": str(folder)}
+    looks = "it looks like mcp-guard, but"
+    other = f"{looks} is another program, or of another installation: {folder}{os.sep}"
+    module = f"{looks} takes the module from the folder in which its host stands: add -P before -m"
+    for command, args, env, why in (
+        (str(folder / "mcp-guard"), [], {}, f"{other}mcp-guard"),
+        ("mcp-guard", [], path, f"{other}mcp-guard"),
+        ("env", [f"PATH={folder}", "mcp-guard"], {}, f"{other}env"),
+        (str(folder / "env"), ["mcp-guard"], {}, f"{other}env"),
+        (str(folder / "python3"), ["-P", "-m", "mcp_guard"], {}, f"{other}python3"),
+        (str(folder / "uvx"), ["mcp-guard"], {}, f"{other}uvx"),
+        (sys.executable, ["-m", "mcp_guard"], {}, module),
+    ):
+        state = entry_state("x", {"command": command, "args": [*args, "serve"], "env": env})
+        assert (state.state, state.suspect, state.why_left) == ("bypassing", True, why), (command, args, env)
+
+
+def test_an_entry_of_another_installation_is_left_alone_and_said(tmp_path: Path) -> None:
+    """docs/hosts.md: never wraps itself; which of both guards it should be is for the person to say."""
+    program = tmp_path / "old" / "mcp-guard"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n", encoding="utf-8")
+    program.chmod(0o755)
+    bench = Bench(tmp_path)
+    text = json.dumps({"mcpServers": {"a": {"command": str(program), "args": ["serve"]}}})
+    path = bench.write(DESKTOP, text)
+
+    plan = bench.wrap()
+
+    assert path.read_text(encoding="utf-8") == text
+    why = f"it looks like mcp-guard, but is another program, or of another installation: {program}"
+    assert plan.notes == [f"Claude Desktop: a stays as it is: {why}"]
 
 
 @pytest.mark.parametrize(
@@ -134,8 +209,7 @@ def test_these_may_start_something_else_and_count_as_going_around(entry: dict[st
 def test_an_entry_whose_guard_yaml_or_program_is_gone_is_broken(tmp_path: Path) -> None:
     """security.md S40: what cannot start guards nothing."""
     program = tmp_path / "mcp-guard"
-    program.write_text("#!/bin/sh\n", encoding="utf-8")
-    program.chmod(0o755)
+    program.symlink_to(_own_program())
     config = tmp_path / "guard.yaml"
     entry = {"command": str(program), "args": ["serve", "--config", str(config)]}
     assert entry_state("x", entry).config_gone

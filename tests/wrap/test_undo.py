@@ -166,3 +166,31 @@ def test_a_file_is_found_under_every_spelling_of_its_path(tmp_path: Path) -> Non
         assert path.read_text(encoding="utf-8") != SECRETS
         bench.unwrap([file_at(spelled, bench.machine)])
         assert path.read_text(encoding="utf-8") == SECRETS
+
+
+def test_old_content_that_cannot_be_removed_does_not_undo_what_was_put_back(tmp_path: Path) -> None:
+    """docs/hosts.md: the file is as before, and what is left is the owner's alone."""
+    bench, path = _wrapped(tmp_path)
+    path.write_text(SECRETS, encoding="utf-8")  # put back by other means
+    (backup,) = bench.journal.glob("*.bak")
+    backup.unlink()
+    backup.mkdir()
+    plan = bench.unwrap()
+    assert plan.notes == []
+    assert path.read_text(encoding="utf-8") == SECRETS
+    assert plan_unwrap(None, bench.journal, named=False).journal.files == ()
+
+
+@pytest.mark.parametrize("lost", ["gone", "changed"])
+def test_without_the_old_content_nothing_is_put_back_and_the_note_says_so(tmp_path: Path, lost: str) -> None:
+    """docs/hosts.md: half a restoration would be worse than none."""
+    bench, path = _wrapped(tmp_path)
+    wrapped = path.read_bytes()
+    (backup,) = bench.journal.glob("*.bak")
+    if lost == "gone":
+        backup.unlink()
+    else:
+        backup.write_bytes(b"{}")
+    (note,) = bench.unwrap().notes
+    assert "is gone or was changed" in note
+    assert path.read_bytes() == wrapped

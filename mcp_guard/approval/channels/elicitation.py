@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pydantic import JsonValue
-
-from mcp_guard.model import JsonDict, Prompt, PromptAnswer
+from mcp_guard.canon import same_fingerprint
+from mcp_guard.model import JsonDict
+from mcp_guard.question import Prompt, PromptAnswer
 
 APPROVE = "approve_once"
 DENY = "deny"
@@ -36,15 +36,14 @@ def form_schema(prompt: Prompt, *, titled: bool = False) -> JsonDict:
         "decision": decision,
         "reason": {"type": "string", "title": "Reason (optional)", "maxLength": _MAX_REASON},
     }
-    required: list[JsonValue] = ["decision"]
     if prompt.type_fingerprint:
         properties["fingerprint"] = {
             "type": "string",
             "title": "To approve, type the fingerprint shown above",
             "maxLength": 16,
         }
-        required.append("fingerprint")
-    return {"type": "object", "properties": properties, "required": required}
+    # The fingerprint is not among them: a client that checks forms would ask for it of who denies.
+    return {"type": "object", "properties": properties, "required": ["decision"]}
 
 
 def _granted(decision: object) -> int | None:
@@ -70,11 +69,12 @@ def read_answer(action: str, content: Mapping[str, object]) -> PromptAnswer:
 
 def fingerprint_typed(prompt: Prompt, answer: PromptAnswer) -> bool:
     """Whether the person typed the fingerprint, where the prompt demands it. Case, spaces and dashes do not count."""
-    return not prompt.type_fingerprint or _plain(answer.fingerprint) == _plain(prompt.fingerprint)
+    return not prompt.type_fingerprint or same_fingerprint(answer.fingerprint, prompt.fingerprint)
 
 
-def _plain(text: str) -> str:
-    return "".join(c for c in text.upper() if c.isalnum())
+def mistyped(prompt: Prompt, answer: PromptAnswer) -> bool:
+    """Whether a person meant to approve, and what was typed is not the fingerprint."""
+    return not prompt.url and answer.verdict == "approve" and not fingerprint_typed(prompt, answer)
 
 
 def _text(content: Mapping[str, object], key: str, limit: int) -> str:

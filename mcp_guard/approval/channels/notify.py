@@ -1,7 +1,7 @@
 """Tells people that calls wait: on the desktop, or wherever apprise can send to (extra `notify`).
 
-A notice says how many calls wait and nothing else: it may be shown on a locked screen, and many services keep it. It
-holds no tool, no argument, no address and no token, and nobody can answer it.
+A notice says how many calls wait, or that a tool is held back, and nothing else: it may be shown on a locked screen,
+and many services keep it. It holds no tool, no argument, no address and no token, and nobody can answer it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import structlog
 from anyio import to_thread
 
 DESKTOP = "desktop"
+HELD_BACK = "mcp-guard: a tool changed and is held back"
 _TIMEOUT_S = 20.0
 _PROGRAM_S = 5.0
 
@@ -43,13 +44,19 @@ class Notifier:
         return f"Notifier({len(self._targets)} targets)"
 
     async def tell(self, waiting: int) -> None:
-        """Send the notice everywhere; what fails is logged by its place in the list, and not tried again."""
+        """Say everywhere how many calls wait."""
+        await self._everywhere(sentence(waiting))
+
+    async def tell_held_back(self) -> None:
+        """Say everywhere that something changed and is in quarantine."""
+        await self._everywhere(HELD_BACK)
+
+    async def _everywhere(self, text: str) -> None:
+        """What fails is logged by its place in the list, and not tried again."""
         for index, target in enumerate(self._targets):
             sent = False
             with anyio.move_on_after(_TIMEOUT_S):
-                sent = await to_thread.run_sync(
-                    _send, target, sentence(waiting), abandon_on_cancel=True, limiter=self._one
-                )
+                sent = await to_thread.run_sync(_send, target, text, abandon_on_cancel=True, limiter=self._one)
             if not sent:
                 _log.info("notice_not_sent", place=f"approvals.notify[{index}]")
 

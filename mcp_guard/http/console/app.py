@@ -1,7 +1,7 @@
 """The page for reviewers: routes, and the pages that only show (decisions.md D17).
 
-No GET changes anything. Every path lies below the prefix of this data folder, but for the probe, which tells
-`mcp-guard console` that the process on the port is a guard of the same folder.
+No GET changes anything. Every path lies below the prefix of this data folder, but for the door, which says how to get
+in, and the probe, which tells `mcp-guard console` that the process on the port is a guard of the same folder.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Awaitable, Callable
+from functools import partial
 from os import PathLike
 from typing import Any
 from urllib.parse import quote
@@ -56,6 +57,7 @@ _STATUS: tuple[tuple[type[GuardError], int], ...] = (
     (FaultError, 503),
 )
 _LOST = "You are not signed in any more, so nothing was done. What you wrote is lost: sign in and do it again."
+_NOTHING = "There is nothing here.\n"
 _ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 
 
@@ -105,6 +107,8 @@ class Pages:
         return Router(
             [
                 Route(probe_path(self.parts.keys) + "{challenge}", self._probe, methods=["GET"]),
+                Route("/", _door, methods=["GET"]),
+                Route("/static/{name}", _door_static, methods=["GET"]),
                 Mount(self.root.rstrip("/"), Router(routes, redirect_slashes=False, default=_nowhere)),
             ],
             redirect_slashes=False,
@@ -118,7 +122,8 @@ class Pages:
     async def show(self, session: Session, template: str, *, status: int = 200, **values: Any) -> Response:
         """Render a page for somebody who is signed in."""
         mark = await self._live.mark()
-        return render.page(
+        draw = partial(
+            render.page,
             template,
             status,
             root=self.root,
@@ -129,6 +134,7 @@ class Pages:
             now_ns=self.parts.store.now_ns(),
             **values,
         )
+        return await to_thread.run_sync(draw)  # a page of big arguments takes a while, and calls may not wait for it
 
     def _guarded(self, handler: Handler) -> Handler:
         """Turn what stands in the way into a page of our own words."""
@@ -154,23 +160,25 @@ class Pages:
     async def _waiting(self, request: Request) -> Response:
         session = await session_of(request, self.parts.signin)
         like = request.query_params.get("like", "")
-        return await self._list(request, session, "waiting", "waiting.html", like if _ID.fullmatch(like) else None)
+        held = await to_thread.run_sync(self.parts.held.now)
+        return await self._list(
+            request, session, "waiting", "waiting.html", like if _ID.fullmatch(like) else None, held=held
+        )
 
     async def _history(self, request: Request) -> Response:
         session = await session_of(request, self.parts.signin)
         return await self._list(request, session, "closed", "history.html")
 
     async def _list(
-        self, request: Request, session: Session, box: Box, template: str, like: str | None = None
+        self, request: Request, session: Session, box: Box, template: str, like: str | None = None, **more: Any
     ) -> Response:
         now = await self.expire()
         number = _number(request.query_params.get("page", "1"))
         pager = views.Pager(number, await self.parts.inbox.count(box, now, like))
         rows = await self.parts.inbox.page(box, now, pager.number, like=like)
         mark = await self._live.mark()
-        return await self.show(
-            session, template, rows=rows, pager=pager, like=like, mark=f"{mark.transition}.{mark.waiting}"
-        )
+        where = f"{mark.transition}.{mark.waiting}"
+        return await self.show(session, template, rows=rows, pager=pager, like=like, mark=where, **more)
 
     async def _request(self, request: Request) -> Response:
         session = await session_of(request, self.parts.signin)
@@ -186,7 +194,7 @@ class Pages:
         """The page of one request; `wrong` with what was wrong in its form, and the note that stood there."""
         now = await self.expire()
         found = await self.parts.review.show(approval_id)
-        card = views.card_of(self.parts, found, session, whole=whole)
+        card = await views.card_of(self.parts, found, session, whole=whole)
         row = found.request.row
         # Only who was given all of it can say to have seen all of it.
         complete = whole and not card.tree.cut
@@ -286,8 +294,17 @@ class _Stream(StreamingResponse):
             self._live.leave()
 
 
+async def _door(_request: Request) -> Response:
+    """For who typed the address without the path: how to get in, and nothing of this data folder."""
+    return render.page("door.html", root="/")
+
+
+async def _door_static(request: Request) -> Response:
+    return render.static(request.path_params["name"]) or PlainTextResponse(_NOTHING, status_code=404)
+
+
 async def _nowhere(scope: Scope, receive: Receive, send: Send) -> None:
-    await PlainTextResponse("There is nothing here.\n", status_code=404)(scope, receive, send)
+    await PlainTextResponse(_NOTHING, status_code=404)(scope, receive, send)
 
 
 def _number(text: str) -> int:

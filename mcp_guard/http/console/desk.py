@@ -18,6 +18,7 @@ from starlette.responses import RedirectResponse, Response
 from mcp_guard.approval.machine import State
 from mcp_guard.approval.review import Shown
 from mcp_guard.approval.signin import Session
+from mcp_guard.canon import same_fingerprint
 from mcp_guard.errors import AlreadyDecidedError, ApprovalExpiredError, ConflictError
 from mcp_guard.http.console import views
 from mcp_guard.http.console.access import PageError, form_of, session_of
@@ -45,7 +46,7 @@ class Desk:
         session, fields = await form_of(request, self._parts.signin)
         approval_id = request.path_params["id"]
         found = await self._open(approval_id)
-        card = views.card_of(self._parts, found, session, whole=found.request.risk.rank >= views.TWO_STEPS)
+        card = await views.card_of(self._parts, found, session, whole=found.request.risk.rank >= views.TWO_STEPS)
         grant = _checked(found, card, fields)
         how = "click"
         if card.two_steps:
@@ -70,7 +71,7 @@ class Desk:
         session = await session_of(request, self._parts.signin)
         await self._pages.expire()
         found = await self._parts.review.show(request.path_params["id"])
-        card = views.card_of(self._parts, found, session, whole=True)
+        card = await views.card_of(self._parts, found, session, whole=True)
         asked = request.query_params
         if not card.pending or card.hindrance or not card.two_steps or asked.get("digest") != _digest(found):
             return self._back(found.request.row.id)
@@ -90,7 +91,7 @@ class Desk:
         """Ask whether everything that waits like this request is to be denied."""
         session = await session_of(request, self._parts.signin)
         found, waiting = await self._alike(request.path_params["id"])
-        card = views.card_of(self._parts, found, session, whole=False)
+        card = await views.card_of(self._parts, found, session, whole=False)
         return await self._pages.show(session, "alike.html", card=card, count=len(waiting))
 
     async def deny_alike(self, request: Request) -> Response:
@@ -154,7 +155,7 @@ class Desk:
         row = found.request.row
         if self._parts.signin.stamped(session, fields.get("seen", ""), "seen", row.id, row.action_digest):
             return "opened_all"
-        return "fingerprint" if _plain(fields.get("fingerprint", "")) == _plain(card.fingerprint) else ""
+        return "fingerprint" if same_fingerprint(fields.get("fingerprint", ""), card.fingerprint) else ""
 
     def _confirm(self, found: Shown, grant: int | None, **more: str) -> Response:
         query = {"grant": _NO_GRANT if grant is None else str(grant), "digest": _digest(found), **more}
@@ -206,7 +207,3 @@ def _digest(found: Shown) -> str:
 
 def _reason(fields: Mapping[str, str]) -> str:
     return fields.get("reason", "")[:_MAX_REASON]
-
-
-def _plain(text: str) -> str:
-    return "".join(character for character in text.upper() if character.isalnum())

@@ -13,6 +13,7 @@ from mcp_guard.approval.signin import SignIn
 from mcp_guard.approval.store import DOMAIN, ApprovalStore
 from mcp_guard.clock import Clock, Ids, RandomIds, SystemClock
 from mcp_guard.config.load import LoadedConfig
+from mcp_guard.http.console.held import HeldBack
 from mcp_guard.keystore import KeyStore
 from mcp_guard.masking.masker import Masker
 from mcp_guard.model import MaskedText
@@ -32,6 +33,8 @@ class PageParts:
     mask: Callable[[str], MaskedText]
     audit: Path
     """Folder of the audit log; the page only reads it."""
+    held: HeldBack
+    """What is in quarantine."""
 
 
 def page_parts(
@@ -54,6 +57,7 @@ def page_parts(
         signin=SignIn(database, store, keys),
         mask=mask,
         audit=loaded.data_dir / "audit",
+        held=HeldBack(loaded, mask),
     )
 
 

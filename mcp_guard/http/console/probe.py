@@ -9,9 +9,9 @@ from __future__ import annotations
 import hmac
 import http.client
 import secrets
+from typing import Protocol
 
 from mcp_guard.canon import keyed_digest
-from mcp_guard.keystore import KeyStore
 
 _KEY = "lookup"
 _PREFIX_CHARS = 16
@@ -19,17 +19,25 @@ _WAIT_S = 2.0
 _MAX_ANSWER = 128
 
 
-def probe_path(keys: KeyStore) -> str:
+class Keys(Protocol):
+    """Whoever has the keys of a data folder; a `KeyStore`, or one that makes none."""
+
+    def secret(self, name: str) -> bytes:
+        """The current key of this name."""
+        ...
+
+
+def probe_path(keys: Keys) -> str:
     """First part of the probe's path; not the one of the page."""
     return f"/{keyed_digest(keys.secret(_KEY), 'console', 'probe')[:_PREFIX_CHARS]}/"
 
 
-def proof(keys: KeyStore, port: int, challenge: str) -> str:
+def proof(keys: Keys, port: int, challenge: str) -> str:
     """What only a guard of this folder on this port answers."""
     return keyed_digest(keys.secret(_KEY), "console-proof", [port, challenge])
 
 
-def serves_here(keys: KeyStore, port: int) -> bool:
+def serves_here(keys: Keys, port: int) -> bool:
     """Whether a guard of this data folder serves the page on this port."""
     challenge = secrets.token_hex(16)
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_WAIT_S)

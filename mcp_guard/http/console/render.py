@@ -27,6 +27,7 @@ def _environment() -> Environment:
         auto_reload=False,
     )
     found.filters.update(shown=shown, brief=brief, plain=visible, said=said, moment=views.moment, person=views.person)
+    found.filters.update(became=views.became, sure=views.sure)
     found.globals["left"] = views.left
     return found
 

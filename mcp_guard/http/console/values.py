@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from markupsafe import Markup, escape
@@ -18,6 +18,8 @@ _BREAK = {"\\u{a}": '<span class="eol">↵</span>\n', "\\u{9}": '<span class="eo
 """Line feeds and tabs are ordinary in files, so they are drawn, and not counted as hidden."""
 _NAME = 200
 """Characters of a name, a resource or a client."""
+_SHORT = 100
+"""Characters, with marks, of a value that stands in a row with others."""
 _TAIL_LINES = 4
 """Lines of the end of a cut value."""
 
@@ -52,6 +54,17 @@ class Node:
     """Characters that are not shown between `text` and `tail`; of a list or object: values."""
     tail: Markup | None = None
     children: list[Node] = field(default_factory=list)
+    beside: Markup | None = None
+    """What the guard says of the value."""
+
+    @property
+    def short(self) -> bool:
+        """Whether it is a list of short plain values, which stand beside each other."""
+        return self.kind == "list" and bool(self.children) and all(map(_is_short, self.children))
+
+
+def _is_short(node: Node) -> bool:
+    return node.text is not None and not node.more and len(node.text) <= _SHORT and "\n" not in node.text
 
 
 @dataclass(slots=True)
@@ -85,27 +98,31 @@ def said(text: str) -> Markup:
 def _drawn(text: str) -> tuple[Markup, int]:
     parts: list[str] = []
     hidden = 0
-    # Most text is plain ASCII, and looking at each character of a long one takes a while.
-    runs = [(text, False)] if text.isascii() and text.isprintable() else pieces(text)
-    for run, is_hidden in runs:
+    for run, is_hidden in pieces(text):
         if not is_hidden:
             parts.append(_PLACEHOLDER.sub(r'<span class="masked">\g<0></span>', str(escape(run))))
         elif run in _BREAK:
             parts.append(_BREAK[run])
         else:
             hidden += 1
-            parts.append(f"<mark>{escape(run)}</mark>")
+            parts.append(f"<mark>{run}</mark>")  # our own spelling: letters, digits and braces
     return Markup("".join(parts)), hidden  # noqa: S704 - every part is escaped or constant
 
 
-def tree(arguments: JsonValue, order: Iterable[JsonValue], bounds: Bounds) -> Tree:
-    """The arguments as nodes, in this order, within these bounds."""
-    return _Builder(bounds).build(arguments, [str(name) for name in order])
+def tree(
+    arguments: JsonValue,
+    order: Iterable[JsonValue],
+    bounds: Bounds,
+    beside: Callable[[str], str] = lambda _name: "",
+) -> Tree:
+    """The arguments as nodes, in this order, within these bounds. `beside`: what the guard says of one, by its name."""
+    return _Builder(bounds, beside).build(arguments, [str(name) for name in order])
 
 
 class _Builder:
-    def __init__(self, bounds: Bounds) -> None:
+    def __init__(self, bounds: Bounds, beside: Callable[[str], str]) -> None:
         self._bounds = bounds
+        self._beside = beside
         self._tree = Tree()
         self._left = bounds.total
         self._values = bounds.values
@@ -115,7 +132,8 @@ class _Builder:
             self._tree.nodes = [] if arguments is None else [self._node(None, arguments, 0)]
             return self._tree
         names = [name for name in order if name in arguments]
-        names += [name for name in arguments if name not in names]
+        named = {*names}
+        names += [name for name in arguments if name not in named]
         root = Node(None, "object")
         self._fill(root, ((name, arguments[name]) for name in names), len(names), 0)
         self._tree.nodes = root.children
@@ -141,7 +159,10 @@ class _Builder:
                 node.more = count - done
                 self._tree.cut = True
                 return
-            node.children.append(self._node(name, value, depth))
+            child = self._node(name, value, depth)
+            if depth == 0 and (said := self._beside(name)):
+                child.beside = shown(said)
+            node.children.append(child)
 
     def _name(self, name: str) -> Markup:
         head, more, tail = self._text(name)

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from anyio import to_thread
 from pydantic import JsonValue
 
 from mcp_guard.approval.eligibility import judge
 from mcp_guard.approval.inbox import PAGE
 from mcp_guard.approval.lookalikes import doubts
 from mcp_guard.approval.machine import State, Void
-from mcp_guard.approval.prompt import waiting_notes
+from mcp_guard.approval.prompt import requester_of, waiting_notes
+from mcp_guard.approval.recipients import beside
 from mcp_guard.approval.review import Shown
-from mcp_guard.approval.rows import Request, StoredEvent
+from mcp_guard.approval.rows import DETAILS_DAYS, Request, StoredEvent
 from mcp_guard.approval.sealed import intact
 from mcp_guard.approval.signin import Session
 from mcp_guard.audit.query import Entry
@@ -36,6 +39,7 @@ _MAX_SENTENCE = 600
 _MAX_OFFER = 4_000
 """Characters of one grant with its bounds."""
 _MAX_JUSTIFICATION = 2_000
+_MAX_NAME = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,11 @@ class Card:
         return self.request.row.state is State.PENDING
 
     @property
+    def kept_days(self) -> int:
+        """How long the details of a request are kept at most, once it is over."""
+        return DETAILS_DAYS
+
+    @property
     def needs_fingerprint(self) -> bool:
         """Whether one click would approve what was not seen whole."""
         return self.tree.cut
@@ -104,21 +113,26 @@ class Card:
         return self.request.risk.rank >= TWO_STEPS
 
 
-def card_of(parts: PageParts, found: Shown, session: Session, *, whole: bool) -> Card:
-    """All that is shown of one request; `whole`: without the brief view's cuts."""
+async def card_of(parts: PageParts, found: Shown, session: Session, *, whole: bool) -> Card:
+    """All that is shown of one request; `whole`: without the brief view's cuts.
+
+    Made in a thread: the guard that serves the page serves calls as well, and big arguments take a while.
+    """
+    return await to_thread.run_sync(partial(_card_of, parts, found, session, whole=whole))
+
+
+def _card_of(parts: PageParts, found: Shown, session: Session, *, whole: bool) -> Card:
     request, view = found.request, found.request.view
-    requester = view.get("requester")
-    who = " / ".join(str(part) for part in requester.values() if part) if isinstance(requester, dict) else ""
     return Card(
         request=request,
         fingerprint=found.fingerprint,
-        requester=who,
+        requester=requester_of(view),
         verified=bool(view.get("verified")),
         facts=_facts(request),
         reasons=_texts(view.get("reasons")),
         why=_texts(view.get("why")),
         justification=clipped(str(view.get("justification") or ""), _MAX_JUSTIFICATION),
-        tree=tree(view.get("arguments"), _list(view.get("order")), WHOLE if whole else BRIEF),
+        tree=tree(view.get("arguments"), _list(view.get("order")), WHOLE if whole else BRIEF, partial(beside, view)),
         whole=whole,
         grants=_offers(view.get("grants")),
         notes=waiting_notes(request.calls, 0),
@@ -137,14 +151,55 @@ def _facts(request: Request) -> list[tuple[str, str]]:
         (str(view.get("kind") or "tool"), request.tool),
         ("environment", view.get("environment")),
         ("resource", view.get("resource")),
-        ("rule", request.rule),
+        ("rule", _rule(request)),
+        ("needs", sure(request.min_assurance) if request.min_assurance >= Assurance.A2 else None),
     ]
     return [(name, str(value)) for name, value in named if value]
 
 
+def _rule(request: Request) -> str:
+    """The rule in words, where it is none of the configuration's own."""
+    kind, _, name = request.rule.partition(":")
+    if kind == "default":
+        return f"none; calls of {name} risk ask by default"
+    return f"built in: {name.replace('-', ' ')}" if kind == "builtin" else request.rule
+
+
+def sure(assurance: Assurance) -> str:
+    """How sure it is who decides, in words."""
+    if assurance >= Assurance.A2:
+        return "a reviewer with a token" if assurance is Assurance.A2 else f"more than a token ({assurance.name})"
+    return "the user of this machine"
+
+
+_BECAME = {"T1": "asked", "T12": "void", "T13": "taken up", "T14": "sent to the server", "T15": "given back"}
+
+
 def _told(event: StoredEvent) -> tuple[int, str, str, str]:
-    became = "asked" if event.transition == "T1" else event.new
+    became = _BECAME.get(event.transition, event.new)
     return event.at_ns, became, person(event.actor), str((event.detail or {}).get("comment") or "")
+
+
+_AFTER = {
+    State.APPROVED: "",
+    State.EXECUTING: ", running",
+    State.COMPLETED: ", completed",
+    State.FAILED: ", failed before it ran",
+    State.UNKNOWN: ", outcome unknown",
+    State.EXPIRED: ", not carried out in time",
+    State.INVALIDATED: ", then void",
+}
+"""What became of an approval."""
+
+
+def became(state: str, by: str) -> str:
+    """What was decided, by whom, and what became of it: `approved by alice, completed`."""
+    who = f" by {clipped(person(by), _MAX_NAME)}" if by else ""
+    if state == State.CANCELLED:
+        return f"withdrawn{who}"
+    if state in _AFTER and by:
+        return f"approved{who}{_AFTER[State(state)]}"
+    return "expired, nobody decided" if state == State.EXPIRED else f"{state}{who}"
 
 
 def _offers(offers: JsonValue) -> dict[int, tuple[str, list[str]]]:
@@ -165,14 +220,19 @@ def _hindrance(parts: PageParts, request: Request, session: Session) -> str:
     try:
         judge(stored.mode, request.row.owner, request.min_assurance, session.reviewer)
     except NotEligibleError as error:
-        return f"You cannot approve this: {error.message}. {_who_can(request.min_assurance)} You can still deny it."
+        lacks = stored.mode == "personal" and session.reviewer.assurance < request.min_assurance
+        why = f" as {sure(session.reviewer.assurance)}" if lacks else f": {error.message}"
+        return f"You cannot approve this{why}. {_who_can(request.min_assurance)}"
     return ""
 
 
 def _who_can(need: Assurance) -> str:
     if need > Assurance.A2:
-        return f"It needs a decision of assurance {need.name}, which this page does not give."
-    return "Another person signs in here with a reviewer's token; `mcp-guard reviewer add NAME` makes one."
+        return f"It needs a decision of assurance {need.name}, which this page does not give. You can still deny it."
+    return (
+        "It needs a reviewer with a token: another person signs in here with one, and `mcp-guard reviewer add NAME` "
+        "makes it. You can still deny it."
+    )
 
 
 def person(actor: str) -> str:

@@ -191,7 +191,7 @@ async def test_a_reviewers_token_signs_in_as_that_reviewer(page: Page) -> None:
         shown = await http.get(page.root)
 
     assert (answer.status_code, answer.headers["location"]) == (303, f"{page.root}history")
-    assert "rita <small>A2</small>" in shown.text
+    assert "rita <small>a reviewer with a token</small>" in shown.text
 
 
 @pytest.mark.parametrize("there", ["//evil.example", "https://evil.example", "\\evil", "requests/../../x", "login/x"])
@@ -242,9 +242,9 @@ async def test_a_form_that_is_none_or_too_long_is_refused(page: Page) -> None:
 
 
 async def test_nothing_outside_of_the_prefix_is_served(page: Page) -> None:
-    """Every path is below the prefix; another prefix leads nowhere."""
+    """Every path but the door and its looks is below the prefix; another prefix leads nowhere."""
     async with page.signed_in() as visitor:
-        for path in ("/", "/requests/x", "/static/style.css", f"/{'0' * 16}/", page.root.rstrip("/"), "/mcp"):
+        for path in ("/requests/x", "/static/x", "/static/", f"/{'0' * 16}/", page.root.rstrip("/"), "/mcp"):
             assert (await visitor.http.get(path)).status_code == 404
 
 

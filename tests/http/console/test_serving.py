@@ -195,7 +195,7 @@ def test_with_a_token_it_serves_the_page_itself_until_it_is_stopped(
 
     assert again == 0
     assert "A running guard serves the page." in capsys.readouterr().out
-    assert "rita <small>A2</small>" in shown.text
+    assert "rita <small>a reviewer with a token</small>" in shown.text
     assert code in {0, 130}
     assert token not in shown.text
 

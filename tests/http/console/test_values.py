@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -150,3 +152,21 @@ def test_a_long_name_is_cut_and_says_by_how_much() -> None:
     """The note is not part of the name."""
     assert brief("a" * 200) == "a" * 200
     assert brief("<" * 201) == "&lt;" * 200 + ' <span class="more">+1 more characters</span>'
+
+
+@pytest.mark.parametrize("character", ["\U0001f600", "\u200b", "\u0301", "é", "\n", "[A"], ids=ascii)
+def test_the_longest_text_that_is_shown_is_drawn_in_a_second(character: str) -> None:
+    """security.md F4: what an agent writes at length may not stop the guard that shows it. Linear: it took twelve."""
+    began = time.thread_time()
+    tree({"note": character * (255_000 // len(character))}, ["note"], WHOLE)
+
+    assert time.thread_time() - began < 1.0
+
+
+def test_a_hundred_thousand_arguments_are_put_in_order_in_a_second() -> None:
+    """security.md F4: as many values as a line may hold, none of them named in the order."""
+    began = time.thread_time()
+    built = tree({f"name_{number}": 1 for number in range(90_000)}, [], WHOLE)
+
+    assert time.thread_time() - began < 1.0
+    assert built.cut

@@ -16,6 +16,7 @@ import pytest
 
 from mcp_guard import __version__
 from mcp_guard.cli import main
+from tests import quick
 from tests.e2e.harness import Guard, basic
 
 PROGRAM = [sys.executable, "-m", "mcp_guard.cli.main"]
@@ -24,9 +25,7 @@ POSIX = pytest.mark.skipif(sys.platform == "win32", reason="signals and terminal
 
 def run(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
     full = {**os.environ, "NO_COLOR": "1", "COLUMNS": "100", **env}
-    return subprocess.run(
-        [*PROGRAM, *words], capture_output=True, text=True, env=full, stdin=subprocess.DEVNULL, check=False
-    )
+    return quick.command(words, env=full)
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from mcp_guard.audit.verify import Outcome, verify
 from mcp_guard.cli.approvals import open_review
 from mcp_guard.config.load import load_config
 from mcp_guard.keystore import KeyStore
+from tests import quick
 
 _T = TypeVar("_T")
 _POLL_S = 0.02
@@ -97,10 +98,7 @@ class Guard:
         full = {**os.environ, **self.env, **(env or {})}
         if token is not None:
             full["MCP_GUARD_REVIEWER_TOKEN"] = token
-        command = [sys.executable, "-m", "mcp_guard.cli.main", *args, "--config", str(self.path)]
-        return subprocess.run(
-            command, capture_output=True, text=True, env=full, cwd=self.folder, stdin=subprocess.DEVNULL, check=False
-        )
+        return quick.command([*args, "--config", str(self.path)], env=full, cwd=self.folder)
 
     def reviewer(self, name: str = "rita") -> str:
         """Register a reviewer, as a person in a terminal; returns the token."""

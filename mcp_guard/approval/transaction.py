@@ -57,7 +57,7 @@ WHERE id IN (
     SELECT id FROM (
         SELECT id, coalesce(ended_ns, created_ns) AS ended,
             sum(length(payload) + coalesce(length(result), 0)) OVER (ORDER BY ended_ns DESC, rowid DESC) AS newer
-        FROM approval WHERE state NOT IN ('pending', 'approved', 'executing') AND length(payload) > 0)
+        FROM approval WHERE state NOT IN ('pending', 'approved', 'executing', 'unknown') AND length(payload) > 0)
     WHERE (ended <= :old OR (ended <= :settled AND newer > :most))
         AND id NOT IN (SELECT approval FROM outbox WHERE sent_ns IS NULL) LIMIT :some)
 """

@@ -193,3 +193,16 @@ async def test_a_row_that_is_emptied_while_it_waits_counts_as_altered(tmp_path: 
     assert request.row.state is State.PENDING
     assert not request.forgotten
     assert unseal(bench.keys, request) is Void.UNREADABLE
+
+
+async def test_what_a_call_of_unknown_outcome_was_about_stays_until_that_is_settled(tmp_path: Path) -> None:
+    """approvals.md T18: the record of who settled it is made from these details."""
+    clock = FakeClock()
+    async with Bench(tmp_path, clock=clock).guard() as bench:
+        approval_id = await finished(bench)
+        await bench.sql("UPDATE approval SET state = 'unknown' WHERE id = ?", approval_id)
+        clock.advance(2 * DETAILS_DAYS * DAY_S)
+        await bench.store.forget()
+        kept = (await row(bench, approval_id)).payload
+
+    assert kept

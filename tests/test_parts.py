@@ -173,7 +173,7 @@ def test_relative_paths_are_judged_from_the_folders_a_server_is_started_for_and_
 
 def test_arguments_of_a_server_on_another_machine_name_nothing_on_this_one(tmp_path: Path) -> None:
     """docs/limits.md, "The guard's own files": no alarm for a path that it reads on its own disk."""
-    found = loaded(tmp_path, far={"url": "https://db.example/mcp"}, near={"url": "http://127.0.0.1:8000/mcp"})
+    found = loaded(tmp_path, far={"url": "https://db.example.com/mcp"}, near={"url": "http://127.0.0.1:8000/mcp"})
     policy, _, _ = build_policy(found, stdio=True)
     rules = [
         explain_call(policy, server=name, tool="t", args={"path": str(path)}, facts=UNREVIEWED).data["rule"]

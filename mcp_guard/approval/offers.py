@@ -11,7 +11,7 @@ from mcp_guard.approval.bounds import at, folders_at, free_arguments, offers_of,
 from mcp_guard.approval.statement import Stored
 from mcp_guard.model import GrantOffer, JsonDict, MaskedText
 
-_PLACES = frozenset({"builtin:git-folder", "builtin:above-own-files"})
+_PLACES = frozenset({"builtin:git-folder", "builtin:above-own-files", "builtin:too-many-paths"})
 _VALUE = 80
 """Characters of a value in one line."""
 

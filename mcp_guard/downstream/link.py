@@ -17,13 +17,21 @@ import mcp_types as types
 from mcp import MCPError
 from mcp.client.session import ClientRequestContext, ClientSession, IncomingMessage, ListRootsFnT
 from mcp.client.streamable_http import streamable_http_client
-from mcp.client.subscriptions import ListenNotSupportedError, SubscriptionLost, listen
+from mcp.client.subscriptions import (
+    ListenNotSupportedError,
+    PromptsListChanged,
+    ResourcesListChanged,
+    SubscriptionLost,
+    ToolsListChanged,
+    listen,
+)
 from mcp.shared.dispatcher import ProgressFnT
 from mcp.shared.message import SessionMessage
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 
 from mcp_guard import __version__
+from mcp_guard.downstream.announced import ListKind
 from mcp_guard.downstream.process import ChildProcess, Log
 from mcp_guard.downstream.remote import StrictClient
 from mcp_guard.downstream.server import ResolvedServer
@@ -217,14 +225,14 @@ class LinkOptions:
         *,
         mask_text: Callable[[str], str],
         log: Log,
-        on_changed: Callable[[], Awaitable[None]],
+        on_changed: Callable[[ListKind], Awaitable[None]],
         roots: ListRoots | None = None,
         legacy: bool = False,
     ) -> None:
         self.mask_text = mask_text
         self.log = log
         self.on_changed = on_changed
-        """Called when the server says that one of its lists changed."""
+        """Called when the server says that a list changed."""
         self.roots = roots
         self.legacy = legacy
 
@@ -257,8 +265,8 @@ async def _session(
     server: ResolvedServer, read: Any, write: Any, options: LinkOptions
 ) -> AsyncIterator[tuple[ClientSession, LinkDispatcher]]:
     async def on_message(message: IncomingMessage) -> None:
-        if isinstance(message, _LIST_CHANGED):
-            await options.on_changed()
+        if (kind := _LIST_CHANGED.get(type(message))) is not None:
+            await options.on_changed(kind)
 
     dispatcher = LinkDispatcher(read, write)
     session = ClientSession(
@@ -286,11 +294,15 @@ def _cause(server: ResolvedServer, group: BaseExceptionGroup[BaseException]) -> 
     return error
 
 
-_LIST_CHANGED = (
-    types.ToolListChangedNotification,
-    types.ResourceListChangedNotification,
-    types.PromptListChangedNotification,
-)
+_LIST_CHANGED: Final[dict[type, ListKind]] = {
+    types.ToolListChangedNotification: "tools",
+    types.ResourceListChangedNotification: "resources",
+    types.PromptListChangedNotification: "prompts",
+    ToolsListChanged: "tools",
+    ResourcesListChanged: "resources",
+    PromptsListChanged: "prompts",
+}
+"""As older servers say it, and modern ones."""
 
 
 async def _started(server: ResolvedServer, session: ClientSession, options: LinkOptions) -> str:
@@ -325,8 +337,9 @@ async def _listen(link: Link, options: LinkOptions) -> None:
     )
     try:
         async with subscription as events:
-            async for _ in events:
-                await options.on_changed()
+            async for event in events:
+                if (kind := _LIST_CHANGED.get(type(event))) is not None:
+                    await options.on_changed(kind)
     except (MCPError, SubscriptionLost, ListenNotSupportedError, TimeoutError):
         options.log(f"{link.server.name}: does not report changes of its lists")
 

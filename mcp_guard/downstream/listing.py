@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from typing import Any, Final, Literal
 
 import anyio
@@ -11,6 +12,7 @@ import mcp_types as types
 from mcp import MCPError
 from pydantic import JsonValue, ValidationError
 
+from mcp_guard.downstream.announced import ALL, ListKind
 from mcp_guard.downstream.definition import Definition, Listing
 from mcp_guard.downstream.link import Link
 from mcp_guard.downstream.session import MAX_ITEMS
@@ -25,21 +27,33 @@ MAX_LIST_BYTES: Final = 4 * 1024 * 1024
 
 _LIST_TIMEOUT_S: Final = 30.0
 _MAX_INFO: Final = 200
+_NOTHING: Final = Listing()
 
 
-async def fetch_listing(link: Link) -> Listing:
+async def fetch_listing(link: Link, kinds: Collection[ListKind] = ALL, *, known: Listing = _NOTHING) -> Listing:
     """Ask a server for everything it offers. A list that fails is empty.
+
+    Args:
+        link: To the server.
+        kinds: The lists to read; what `known` has of the others stays.
+        known: What it offered before.
 
     Raises:
         DownstreamUnavailableError, OutcomeUnknownError: the link broke meanwhile.
     """
     caps = link.session.server_capabilities or types.ServerCapabilities()
-    tools = await _pages(link, types.ListToolsRequest, "tools") if caps.tools else ()
-    resources = await _pages(link, types.ListResourcesRequest, "resources") if caps.resources else ()
-    templates = await _pages(link, types.ListResourceTemplatesRequest, "resourceTemplates") if caps.resources else ()
-    prompts = await _pages(link, types.ListPromptsRequest, "prompts") if caps.prompts else ()
-    if link.modern and not link.server.local and tools:
-        await _learn_headers(link)
+    tools, resources, templates, prompts = known.tools, known.resources, known.templates, known.prompts
+    if "tools" in kinds:
+        tools = await _pages(link, types.ListToolsRequest, "tools") if caps.tools else ()
+        if link.modern and not link.server.local and tools:
+            await _learn_headers(link)
+    if "resources" in kinds:
+        resources = await _pages(link, types.ListResourcesRequest, "resources") if caps.resources else ()
+        templates = (
+            await _pages(link, types.ListResourceTemplatesRequest, "resourceTemplates") if caps.resources else ()
+        )
+    if "prompts" in kinds:
+        prompts = await _pages(link, types.ListPromptsRequest, "prompts") if caps.prompts else ()
     names: tuple[Literal["tools", "resources", "prompts", "completions"], ...]
     names = ("tools", "resources", "prompts", "completions")
     return Listing(

@@ -18,16 +18,19 @@ from typing import Final, Literal
 import jiter
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mcp_guard.canon import keyed_digest
+from mcp_guard.canon import digest, keyed_digest
+from mcp_guard.config.load import user_data_dir
 from mcp_guard.errors import ConfigError
-from mcp_guard.system import FileLock, replace_private, writers_of
+from mcp_guard.system import FileLock, make_private_dir, replace_private, writers_of
 
 LOCK_NAME: Final = "guard.lock"
 MAX_BYTES: Final = 64 * 1024 * 1024
 """Larger than any lock the guard writes: 100 servers of 5000 tools."""
 
+_LOCKS: Final = ".locks"
+"""Folder of the empty files by which writers exclude each other, beside the data folders; no id begins with a dot."""
 _WRITER: Final = ".writer"
-"""End of the name of the empty file by which writers exclude each other. `manifest.protect` knows it too."""
+"""End of the name of such a file beside the lock, where that folder cannot be used. `manifest.protect` knows it too."""
 _WAIT_S: Final = 5.0
 _POLL_S: Final = 0.01
 _SHORT: Final = 16
@@ -126,6 +129,26 @@ def install_of(key: bytes) -> str:
     return keyed_digest(key, "install", "")[:_SHORT]
 
 
+def writer_files(path: Path) -> tuple[Path, Path]:
+    """The empty files by which writers of a lock exclude each other: the first, or the second where it cannot be.
+
+    The first lies among the user's own: the folder of the lock may be under version control. It is the same for all
+    data folders, and for all links to the lock.
+    """
+    real = Path(os.path.realpath(path))
+    name = digest("lock", os.fsencode(os.path.normcase(real)).hex())
+    return user_data_dir() / _LOCKS / f"{name}.lock", real.with_name(f".{real.name}{_WRITER}")
+
+
+def _acquired(lock: FileLock) -> bool | None:
+    """None where the file cannot be opened or made."""
+    try:
+        make_private_dir(lock.path.parent)
+        return lock.try_acquire()
+    except OSError:
+        return None
+
+
 class LockFile:
     """The file, and how it is changed.
 
@@ -216,14 +239,16 @@ class LockFile:
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        # Beside the file itself, where a link leads: guards with other data folders write it too.
-        real = Path(os.path.realpath(self.path))
-        lock = FileLock(real.with_name(f".{real.name}{_WRITER}"))
+        own, beside = (FileLock(path) for path in writer_files(self.path))
         end = time.monotonic() + _WAIT_S
-        while not lock.try_acquire():
+        lock, taken = own, _acquired(own)
+        if taken is None:
+            lock, taken = beside, beside.try_acquire()
+        while not taken:
             if time.monotonic() > end:
                 raise OSError(None, f"another guard keeps {self.path.name} locked")
             time.sleep(_POLL_S)
+            taken = lock.try_acquire()
         try:
             yield
         finally:

@@ -26,6 +26,7 @@ class PatientPump(Pump):
         accept: See `Pump`.
         refuse: See `Pump`.
         busy: Told when it begins to wait for the thread, and when it no longer does: nothing more should be read.
+        broken: Told what kept a line from being handled, such as a lack of memory; what follows the line is dropped.
     """
 
     def __init__(
@@ -35,9 +36,10 @@ class PatientPump(Pump):
         accept: Callable[[JsonDict], None],
         refuse: Refused,
         busy: Callable[[bool], None],
+        broken: Callable[[BaseException], None],
     ) -> None:
         super().__init__(limits, accept=accept, refuse=refuse)
-        self._busy = busy
+        self._busy, self._broken = busy, broken
         self._waiting: deque[bytes | TooLong] = deque()
         self._parsing = False
         self._then: list[Callable[[], None]] = []
@@ -53,9 +55,9 @@ class PatientPump(Pump):
         if self._parsing:
             self._waiting.append(line)
         elif isinstance(line, bytes) and len(line) > LONG_LINE:
+            parsing = asyncio.get_running_loop().run_in_executor(None, self._parse, line)
             self._parsing = True
             self._busy(True)
-            parsing = asyncio.get_running_loop().run_in_executor(None, self._parse, line)
             parsing.add_done_callback(partial(self._parsed, line))
         else:
             super()._line(line)
@@ -69,15 +71,26 @@ class PatientPump(Pump):
     def _parsed(self, line: bytes, parsing: asyncio.Future[JsonDict | WireError]) -> None:
         if parsing.cancelled():
             return  # the loop is closing
-        found, self._parsing = parsing.result(), False
+        self._parsing = False
+        try:
+            self._handle(line, parsing.result())
+        except BaseException as error:
+            self._waiting.clear()
+            self._broken(error)
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            # Whatever happened, nobody waits for this line any more.
+            if not self._parsing:
+                self._busy(False)
+                done, self._then = self._then, []
+                for then in done:
+                    then()
+
+    def _handle(self, line: bytes, found: JsonDict | WireError) -> None:
         if isinstance(found, WireError):
             self._refuse(found, line)
         else:
             self._accept(found)
         while self._waiting and not self._parsing:
             self._line(self._waiting.popleft())
-        if not self._parsing:
-            self._busy(False)
-            done, self._then = self._then, []
-            for then in done:
-                then()

@@ -173,6 +173,11 @@ class Pins(Verdicts):
             snapshot = await to_thread.run_sync(snapshot_of, server, listing, found, self._mask)
             record = await to_thread.run_sync(partial(self._judge, server, snapshot, swapped=swapped))
         await self._recorded(record)
+        if first and swapped and server.name not in self._lock.servers:
+            hint = (
+                f"see what writes to it; then start a new session, or look at it with `mcp-guard trust {server.name}`"
+            )
+            raise QuarantinedError("quarantined and ended: its program files changed while it started", hint=hint)
         if first:
             self._refuse_program(server, "quarantined and ended")
 
@@ -238,6 +243,11 @@ class Pins(Verdicts):
     def _judge(self, server: ResolvedServer, snapshot: Snapshot, *, swapped: bool) -> Record | None:
         self.reload()
         pin = self._lock.servers.get(server.name)
+        if swapped:
+            self._log(f"{server.name}: its program files changed while it started")
+        if pin is None and swapped:
+            # Nothing says which of the two programs listed this, so neither is pinned.
+            return self._record_of("server.quarantined", server.name, Quarantine(server=["files"]))
         if pin is None:
             return self._first_contact(server, snapshot)
         if pin.names is None and not self._alone:
@@ -245,7 +255,6 @@ class Pins(Verdicts):
         found, held = deviations(pin, snapshot), self._held(server.name, pin)
         found = found.joined(only(shadows(server, snapshot, self._servers, self._lock, self._lock.servers), found, pin))
         if swapped:
-            self._log(f"{server.name}: its program files changed while it started")
             found = found.joined(Quarantine(server=["files"]))
         if not covers(held, found):
             return self._hold(server, found, snapshot)

@@ -12,6 +12,7 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Literal
 
 import anyio
@@ -19,6 +20,7 @@ from anyio import to_thread
 from anyio.abc import TaskGroup
 
 from mcp_guard.downstream.accepted import Anything, Gate
+from mcp_guard.downstream.announced import ALL, CONCERNED, Announced, ListKind
 from mcp_guard.downstream.definition import Listing, Program
 from mcp_guard.downstream.link import Link, LinkOptions, ListRoots, open_link
 from mcp_guard.downstream.listing import fetch_listing
@@ -27,7 +29,7 @@ from mcp_guard.downstream.process import Log
 from mcp_guard.downstream.requests import build_request
 from mcp_guard.downstream.server import ResolvedServer
 from mcp_guard.errors import DownstreamUnavailableError, FaultError, GuardError, OverloadedError, QuarantinedError
-from mcp_guard.model import Call, RawArguments, RawResult
+from mcp_guard.model import Call, CallKind, RawArguments, RawResult
 from mcp_guard.permit import Permit
 from mcp_guard.ports import ProgressSink
 
@@ -75,22 +77,15 @@ class _Entry:
         """Set when it may be started once more, without waiting for the delay."""
         self.blocked: QuarantinedError | None = None
         """Why its program is quarantined: it is not started until the lock changes."""
-        self.announced = 0
-        """How often the server said that a list changed."""
-        self.read = 0
-        """`announced` when the lists were last begun to be read, and then judged."""
-        self.listed_at = 0.0
+        self.announced = Announced()
+        self.known: Listing | None = None
+        """What it listed last; None: none of it is to be taken as it was."""
         self.pace = Pace()
         self.program: Program | None = None
         """Its files as they were just before the start."""
         self.listing = anyio.Lock()
         self.scope = anyio.CancelScope()
         self.failures: deque[float] = deque(maxlen=_BREAKER_FAILURES)
-
-    @property
-    def stale(self) -> bool:
-        """Whether the server said that a list changed, and it was not read again to the end."""
-        return self.read != self.announced
 
     def become(self, state: ServerState, link: Link | None = None) -> None:
         self.state, self.link = state, link
@@ -201,7 +196,7 @@ class Pool:
         self._calls[key] += 1
         try:
             link = await self._ready_link(call.target.server, key)
-            await self.refresh(call.target.server, key)
+            await self.refresh(call.target.server, key, kind=call.target.kind)
             # The server may have come up, or listed again, after the call was resolved.
             self._gate.admit(call.target)
             permit.use(call.call_id)
@@ -210,26 +205,37 @@ class Pool:
             self._calls[key] -= 1
             self._used[key] = anyio.current_time()
 
-    async def refresh(self, server: str, principal_key: str, *, older_than_s: float | None = None) -> None:
+    async def refresh(
+        self, server: str, principal_key: str, *, kind: CallKind | None = None, older_than_s: float | None = None
+    ) -> None:
         """Read the lists of one link again where it said that they changed, or they are too old.
+
+        At once, however often it says so; a call waits for the lists that concern it, and for nothing else.
 
         Args:
             server: Name in the configuration.
             principal_key: Whose link.
+            kind: What is called; None reads all lists.
             older_than_s: Age that is still good enough; None: any, as long as the server announced no change.
 
         Raises:
             DownstreamUnavailableError: they cannot be read; nothing else was sent.
         """
         entry = self._entries.get((server, principal_key))
-        if entry is None or entry.link is None or not _too_old(entry, older_than_s):
+        if entry is None or entry.link is None:
             return
-        link = entry.link
+        link, kinds = entry.link, ALL if kind is None else CONCERNED[kind]
+        before = float("-inf") if older_than_s is None else anyio.current_time() - older_than_s
+        mark = entry.announced.so_far()
+        if not entry.announced.unread(kinds, until=mark, before=before):
+            return
         async with entry.listing:
-            if not _too_old(entry, older_than_s):
+            # Calls that came together read once: what is announced while they wait is for the next one.
+            kinds = entry.announced.unread(kinds, until=mark, before=before)
+            if not kinds:
                 return
             try:
-                await self._list_again(entry, link)
+                await self._list(entry, link, kinds)
             except FaultError as error:
                 self._log(f"{server}: its lists could not be read again: {error.message}")
                 raise DownstreamUnavailableError(f"{server} does not list its tools; nothing was sent") from error
@@ -252,6 +258,7 @@ class Pool:
     def start_again(self) -> None:
         """Try to start servers again that were quarantined before their start: the lock changed."""
         for entry in self._entries.values():
+            entry.known = None  # what was accepted since is not to be judged by an older look
             if entry.blocked is not None:
                 entry.blocked = None
                 entry.become(ServerState("starting"))
@@ -308,7 +315,7 @@ class Pool:
         options = LinkOptions(
             mask_text=self._mask_text,
             log=self._log,
-            on_changed=lambda: _set(entry),
+            on_changed=partial(_set, entry),
             roots=self._roots,
             legacy=entry.legacy,
         )
@@ -334,10 +341,12 @@ class Pool:
                 while True:
                     await entry.refresh.wait()
                     entry.refresh = anyio.Event()
+                    # Nobody waits meanwhile: a call that such a change concerns reads the list itself.
+                    await anyio.sleep(entry.pace.wait_s(anyio.current_time()))
                     async with entry.listing:
                         try:
-                            if entry.stale:
-                                await self._list_again(entry, link)
+                            if kinds := entry.announced.unread():
+                                await self._list_paced(entry, link, kinds)
                         except FaultError as error:
                             self._log(f"{entry.server.name}: its lists could not be read again: {error.message}")
 
@@ -347,30 +356,27 @@ class Pool:
             entry.become(ServerState("failed", "its session ended"))
             tasks.cancel_scope.cancel()
 
-    async def _list_again(self, entry: _Entry, link: Link) -> None:
-        if not entry.stale:
-            await self._list(entry, link)
-            return
-        await anyio.sleep(entry.pace.wait_s(anyio.current_time()))
+    async def _list_paced(self, entry: _Entry, link: Link, kinds: tuple[ListKind, ...]) -> None:
         began = anyio.current_time()
         try:
-            await self._list(entry, link)
+            await self._list(entry, link, kinds)
         finally:
             entry.pace.listed(began, anyio.current_time())
 
-    async def _list(self, entry: _Entry, link: Link, *, first: bool = False) -> None:
+    async def _list(self, entry: _Entry, link: Link, kinds: tuple[ListKind, ...] = ALL, *, first: bool = False) -> None:
         # A change that is announced from here on is a reason to list once more.
-        announced = entry.announced
+        mark = entry.announced.so_far()
+        known, kinds = (Listing(), ALL) if first or entry.known is None else (entry.known, kinds)
         try:
-            listing = await fetch_listing(link)
+            listing = await fetch_listing(link, kinds, known=known)
             await self._gate.listed(entry.server, listing, first=first, program=entry.program)
             if self._prepare is not None:
                 await to_thread.run_sync(self._prepare, entry.server.name, listing)
         except BaseException:
-            entry.announced += 1
+            entry.announced.add(kinds)
             raise
-        entry.read = announced
-        entry.listed_at = anyio.current_time()
+        entry.announced.took(kinds, mark, anyio.current_time())
+        entry.known = listing
         if link.dispatcher.dropped:
             self._log(
                 f"{entry.server.name}: {link.dispatcher.dropped} list items dropped: invalid, or beyond the limits"
@@ -389,10 +395,6 @@ class Pool:
         return base * (0.75 + random.random() / 2)  # noqa: S311 - spreads restarts; nothing secret depends on it
 
 
-def _too_old(entry: _Entry, older_than_s: float | None) -> bool:
-    return entry.stale or (older_than_s is not None and anyio.current_time() - entry.listed_at >= older_than_s)
-
-
-async def _set(entry: _Entry) -> None:
-    entry.announced += 1
+async def _set(entry: _Entry, kind: ListKind) -> None:
+    entry.announced.add([kind])
     entry.refresh.set()

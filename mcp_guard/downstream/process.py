@@ -99,7 +99,11 @@ class _ChildProtocol(asyncio.SubprocessProtocol):
         self._transport: asyncio.SubprocessTransport | None = None
         self._pauses: set[str] = set()
         self._pump = PatientPump(
-            DOWNSTREAM, accept=self._accept, refuse=self._refuse, busy=lambda busy: self._pause("a long line", on=busy)
+            DOWNSTREAM,
+            accept=self._accept,
+            refuse=self._refuse,
+            busy=lambda busy: self._pause("a long line", on=busy),
+            broken=lambda error: self._give_up(f"a message could not be read ({type(error).__name__})"),
         )
         self.bad_lines = 0
         self.inbox = Inbox(
@@ -171,18 +175,15 @@ class _ChildProtocol(asyncio.SubprocessProtocol):
         self._log(f"{self._server}: closed: {why}")
         if self.outbox is not None:
             self.outbox.break_off()
-        self._reading(on=False)
+        self._pause("closed", on=True)  # for good: no other reason that ends lets it be read again
         self.end()
 
     def _pause(self, why: str, *, on: bool) -> None:
         (self._pauses.add if on else self._pauses.discard)(why)
-        self._reading(on=not self._pauses)
-
-    def _reading(self, *, on: bool) -> None:
         pipe = self._transport.get_pipe_transport(1) if self._transport is not None else None
         if pipe is not None and not pipe.is_closing():
             reading = cast("asyncio.ReadTransport", pipe)
-            (reading.resume_reading if on else reading.pause_reading)()
+            (reading.pause_reading if self._pauses else reading.resume_reading)()
 
 
 def _describe(line: bytes | TooLong) -> tuple[int, str]:

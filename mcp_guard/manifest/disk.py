@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import itertools
 import ntpath
 import os
 import re
 import stat
 import time
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
-from mcp_guard.manifest.spelling import fold
+from mcp_guard.manifest.spelling import MAX_PATH, fold
 
-_STEPS = 100_000
-"""What one call may cost: a part of a path counts 1, a look at the disk 4. A step is less than a microsecond."""
-_WORD_STEPS = 30_000
-"""The same for what is mentioned in long texts, apart from what may be a path as a whole."""
-_SECONDS = 0.08
-"""Of computing; other programs that take the processor do not count."""
-_WORD_SECONDS = 0.015
-_SLOW_SECONDS = 1.0
-"""In all, on a slow disk."""
+_STEPS = 300_000
+"""What one question about a call may cost: a part of a path counts 1, a look at the disk 4. Only steps count, so the
+answer is the same on a busy machine. A step is less than a microsecond."""
+_LONG_STEPS = 30_000
+"""The same for what is mentioned in long texts together, apart from what may be a path as a whole."""
+_SHORT_STEPS = 100_000
+"""For what is mentioned in short texts together."""
+_EACH_SHORT = 30_000
+"""For one of these, so that none takes what the next one needs."""
+_SLOW_SECONDS = 5.0
+"""In all, on a disk that does not answer."""
 _UNTIMED_STEPS = 2_000
-"""Between two looks at the clocks. An everyday call needs none, however slow the disk is."""
+"""Between two looks at the clock. An everyday call needs none, however slow the disk is."""
+_MAX_NAMES = 20_000
+"""Of one folder that are read at once; beyond, each name is looked up."""
+_MAX_ALL_NAMES = 60_000
 _LOOK = 4
 _MAX_LINKS = 40
 """As the kernel."""
@@ -63,27 +68,20 @@ class _Entry:
 
 
 class _Budget:
-    """Steps and time."""
+    """Steps, and a time that no disk takes which is well."""
 
-    def __init__(self, steps: int, seconds: float) -> None:
-        self._left = steps
-        self._seconds = seconds
-        self._slow = _SLOW_SECONDS
+    def __init__(self, steps: int) -> None:
+        self.left = steps
         self._timed = steps - _UNTIMED_STEPS
-        self.go_on()
-
-    def go_on(self) -> None:
-        """Time that went by since the last look at the clocks does not count."""
-        self._computed, self._clock = time.thread_time(), time.monotonic()
+        self._until = time.monotonic() + _SLOW_SECONDS
 
     def spend(self, steps: int) -> None:
-        self._left -= steps
-        if self._left < self._timed:
-            self._timed = self._left - _UNTIMED_STEPS
-            self._seconds -= time.thread_time() - self._computed
-            self._slow -= time.monotonic() - self._clock
-            self.go_on()
-        if min(self._left, self._seconds, self._slow) < 0:
+        self.left -= steps
+        late = False
+        if self.left < self._timed:
+            self._timed = self.left - _UNTIMED_STEPS
+            late = time.monotonic() > self._until
+        if late or self.left < 0:
             raise SpentError
 
 
@@ -102,12 +100,15 @@ class Disk:
         """
         self._cwd = cwd
         self._marked = marked
-        self._windows = windows
+        self.windows = windows
         self._normal = ntpath.normpath if windows else os.path.normpath
         self._entries: dict[str, _Entry] = {"": _Entry(True, None, False, True)}
         self._reals: dict[str, Real] = {}
         self._begun: dict[str, str] = {}
-        self._budget = _Budget(_STEPS, _SECONDS)
+        self._budget = _Budget(_STEPS)
+        self._unlisted = _MAX_ALL_NAMES
+        self.kept: dict[object, object] = {}
+        """What those that ask keep for this call."""
 
     def spend(self, steps: int) -> None:
         """Take from the budget.
@@ -117,15 +118,49 @@ class Disk:
         """
         self._budget.spend(steps)
 
-    @contextmanager
-    def allowance(self) -> Iterator[None]:
-        """A small budget of its own for what is looked at inside."""
-        kept, self._budget = self._budget, _Budget(_WORD_STEPS, _WORD_SECONDS)
+    def refill(self) -> None:
+        """Begin a new question with a full budget; what was seen stays."""
+        self._budget = _Budget(_STEPS)
+
+    def look_through(self, texts: Iterable[str], found: Callable[[str], bool]) -> tuple[bool, list[str]]:
+        """Look into texts with budgets of their own, short ones first.
+
+        Args:
+            texts: Of the call.
+            found: Whether a text has what is looked for; may spend.
+
+        Returns:
+            Whether one has, and the texts that were not looked through to the end.
+        """
+        usual, left, unread = self._budget, {True: _SHORT_STEPS, False: _LONG_STEPS}, list[str]()
         try:
-            yield
+            for text in sorted(texts, key=len):
+                short = len(text) <= MAX_PATH
+                self._budget = _Budget(given := min(left[short], _EACH_SHORT))
+                try:
+                    if found(text):
+                        return True, []
+                except SpentError:
+                    unread.append(text)
+                left[short] -= given - max(self._budget.left, 0)
         finally:
-            self._budget = kept
-            kept.go_on()
+            self._budget = usual
+        return False, unread
+
+    def names(self, folder: str) -> frozenset[str] | None:
+        """The folded names in a folder, resolved. None where each has to be looked up."""
+        if folder.startswith(("/proc", "//", "\\\\")):
+            return None  # threads are not listed; other machines are not touched
+        most = min(_MAX_NAMES, self._unlisted)
+        try:
+            with os.scandir(folder) as entries:
+                found = [fold(entry.name) for entry in itertools.islice(entries, most + 1)]
+        except (FileNotFoundError, NotADirectoryError):
+            return frozenset()
+        except (OSError, ValueError):
+            return None
+        self._unlisted -= min(len(found), most)
+        return frozenset(found) if len(found) <= most else None
 
     def ends(self, start: str, path: str) -> Iterator[Real]:
         """Where a path ends from a folder, for programs that follow each link and for those that drop `x/..` as text.
@@ -134,12 +169,12 @@ class Disk:
             SpentError: see `spend`.
         """
         full = path if path[:1] == "/" else f"{start}/{path}"
-        if self._windows:
+        if self.windows:
             full = ntpath.join(start, path)
         found = self._reals.get(full)
         if found is None:
             self.spend(1)
-            found = self._on_windows(full) if self._windows else self._from(start, path)
+            found = self._on_windows(full) if self.windows else self._from(start, path)
             self._reals[full] = found
         yield found
         if ".." in full and (plain := self._normal(full)) != full:
@@ -159,7 +194,7 @@ class Disk:
         Raises:
             SpentError: see `spend`.
         """
-        if self._windows:
+        if self.windows:
             self.spend(_LOOK)
             return folder[:1] not in {"\\", "/"} and os.path.lexists(f"{folder}/{name}")  # on this machine
         return self._entry(folder, f"{folder}/{name}", name).exists

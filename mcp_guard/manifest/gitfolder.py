@@ -14,14 +14,15 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from mcp_guard.manifest.disk import Disk, Real, SpentError
+from mcp_guard.manifest.disk import Disk, Real
 from mcp_guard.manifest.protect import cost
-from mcp_guard.manifest.spelling import MAX_PATH, Spellings, fold, neighbours, texts_in
-from mcp_guard.manifest.starts import Starts
+from mcp_guard.manifest.spelling import MAX_PATH, Spellings, distinct, fold, may_mention, neighbours
+from mcp_guard.manifest.starts import Firsts, Starts
 
 _NAMES = frozenset({".git", "git~1", "commondir"})
 """Folded. The second is the short name of the first on Windows; the third makes git read another folder's files."""
 _SPELLED = re.compile(r"/\.git(?![\w-])")
+_MENTIONED = re.compile(r"/\.git(?![\w-])|(?<![\w.-])\.git/")
 _HOLDS = ("HEAD", "objects", "refs")
 """What git looks for in a folder."""
 _HELD = {name.casefold(): name for name in _HOLDS}
@@ -61,7 +62,7 @@ class GitFolders:
             SpentError: it has too many texts that may be paths.
         """
         disk = disk or Disk(self._starts.cwd(server))
-        texts, folders = list(texts_in(value)), set[str]()
+        texts, folders = distinct(value), set[str]()
         return (
             any(self._is_gits(server, path, disk, folders) for path in self._named(texts, disk))
             or self._mentioned(server, texts, disk)
@@ -75,15 +76,17 @@ class GitFolders:
 
     def _mentioned(self, server: str, texts: list[str], disk: Disk) -> bool:
         """In the words of longer texts; who runs out of time only searches them."""
-        try:
-            with disk.allowance():
-                for text in texts:
-                    disk.spend(cost(text))
-                    if any(self._is_gits(server, path, disk, set()) for path in self._spellings.in_words(text)):
-                        return True
-        except SpentError:
-            return any(_SPELLED.search(fold(text)) for text in texts)
-        return any(_SPELLED.search(fold(text)) for text in texts if len(text) > MAX_PATH)
+
+        def found(text: str) -> bool:
+            disk.spend(cost(text))
+            return any(self._is_gits(server, path, disk, set()) for path in self._spellings.in_words(text))
+
+        gits, unread = disk.look_through(filter(may_mention, texts), found)
+        return (
+            gits
+            or any(_MENTIONED.search(fold(self._spellings.written_out(text))) for text in unread)
+            or any(_SPELLED.search(fold(text)) for text in texts if len(text) > MAX_PATH)
+        )
 
     def _joined(self, value: JsonValue, disk: Disk, folders: set[str]) -> Iterator[str]:
         """A folder in one argument, with what stands in another one."""
@@ -93,10 +96,19 @@ class GitFolders:
             for folder in [path for path in paths if path in folders]:
                 yield from (f"{folder}/{path}" for path in paths if path is not folder)
 
+    @staticmethod
+    def _firsts(disk: Disk) -> Firsts:
+        firsts = disk.kept.get(GitFolders)
+        if not isinstance(firsts, Firsts):
+            firsts = disk.kept[GitFolders] = Firsts(
+                disk, lambda end: None if _names_git(end.path) or _in_repository(end, disk) else _HELD
+            )
+        return firsts
+
     def _is_gits(self, server: str, path: str, disk: Disk, folders: set[str]) -> bool:
         if _names_git(path):
             return True
-        for start in self._starts.of(server, path):
+        for start in self._firsts(disk).of(self._starts.of(server, path), path):
             for end in disk.ends(start, path):
                 if _names_git(end.path) or _in_repository(end, disk):
                     return True

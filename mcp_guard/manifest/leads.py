@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Literal
 
 from pydantic import JsonValue
@@ -11,8 +11,9 @@ from mcp_guard.manifest.disk import Disk, SpentError
 from mcp_guard.manifest.gitfolder import GitFolders
 from mcp_guard.manifest.protect import OwnFiles
 
-Led = Literal["own_files", "too_many", "above_own_files", "git_folder"]
-"""`too_many`: texts that may be paths, so that nobody can say whether one leads into own files."""
+Led = Literal["own_files", "too_many", "above_own_files", "git_folder", "unsure"]
+"""`too_many`: texts that may be paths, so that nobody can say whether one leads into own files. `unsure`: the same for
+what would be changed."""
 
 
 class Leads:
@@ -30,13 +31,13 @@ class Leads:
         self._git = git
         self._elsewhere = frozenset(elsewhere)
 
-    def __call__(self, server: str, value: JsonValue, changed: JsonValue) -> Led | None:
+    def __call__(self, server: str, value: JsonValue, changed: Callable[[], JsonValue]) -> Led | None:
         """Where they lead, by the strictest rule.
 
         Args:
             server: Name in guard.yaml.
             value: All arguments, or a resource's URI.
-            changed: What of them may name a place that is changed; None for nothing.
+            changed: Tells what of them may name a place that is changed; None for nothing.
         """
         if server in self._elsewhere:
             return None
@@ -46,15 +47,15 @@ class Leads:
                 return "own_files"
         except SpentError:
             return "too_many"
-        return None if changed is None else self._changes(server, changed, disk)
+        places = changed()
+        return None if places is None else self._changes(server, places, disk)
 
     def _changes(self, server: str, changed: JsonValue, disk: Disk) -> Led | None:
         try:
+            disk.refill()
             if self._own.below(server, changed, disk):
                 return "above_own_files"
-        except SpentError:
-            return "above_own_files"
-        try:
+            disk.refill()
             return "git_folder" if self._git.led_into_by(server, changed, disk) else None
         except SpentError:
-            return "git_folder"
+            return "unsure"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -23,13 +23,18 @@ from mcp_guard.manifest.disk import Disk, Real, SpentError, identity
 from mcp_guard.manifest.find import is_path
 from mcp_guard.manifest.spelling import (
     MAX_PATH,
+    MAX_VEILED,
+    Query,
     Spellings,
+    Vague,
+    distinct,
     fold,
     is_veiled,
+    may_mention,
     neighbours,
     texts_in,
 )
-from mcp_guard.manifest.starts import Starts
+from mcp_guard.manifest.starts import Firsts, Starts
 from mcp_guard.manifest.user import FOLDER as MANIFESTS
 
 Below = Literal["", "project", "own"]
@@ -62,7 +67,7 @@ class OwnFiles:
                 whole.
             named: See `Starts`.
         """
-        self._inside = _Inside(protected, project)
+        self._inside = _Inside(protected, project, home)
         self._starts = Starts(cwds, home, named)
         self._spellings = Spellings(home, env)
 
@@ -82,43 +87,73 @@ class OwnFiles:
             SpentError: it has too many texts that may be paths.
         """
         disk = disk or self.disk(server)
-        texts, around = list(texts_in(value)), set[str]()
+        texts, around = distinct(value), set[str]()
         return (
-            self._named(server, texts, disk, around)
+            self._named(server, value, texts, disk, around)
             or self._mentioned(server, texts, disk)
             # Longer text is no path, and is searched for protected paths as they are spelled.
             or any(self._inside.spelled_in(text) for text in texts if len(text) > MAX_PATH)
             or any(self._is_inside(server, joined, disk) for joined in self._joined(value, disk, around))
         )
 
-    def _named(self, server: str, texts: list[str], disk: Disk, around: set[str]) -> bool:
+    def _named(self, server: str, value: JsonValue, texts: list[str], disk: Disk, around: set[str]) -> bool:
         """As a whole; `around` then has the folders around something protected."""
         for text in texts:
             disk.spend(cost(text))
             if is_veiled(text):
                 raise SpentError
             for path in self._spellings.whole(text):
-                if self._is_inside(server, path, disk, around):
+                if self._is_inside(server, path, disk, around) and (
+                    "/" in path
+                    or self._is_inside(server, path, disk, home=False)
+                    or not (isinstance(text, Query) or self._is_placed(server, value, text, disk))
+                ):
                     return True
         return False
+
+    def _is_placed(self, server: str, value: JsonValue, name: str, disk: Disk) -> bool:
+        """Whether a mere name stands beside a folder each time: then it is a name in there, or a pattern."""
+        beside = 0
+        for texts in neighbours(value):
+            disk.spend(2 * len(texts))
+            if name in texts and any(self._is_other_folder(server, text, disk) for text in texts):
+                beside += texts.count(name)
+        return beside == sum(text == name for text in texts_in(value))
+
+    def _is_other_folder(self, server: str, text: str, disk: Disk) -> bool:
+        """Whether a text is the absolute path of a folder, above which nothing of the user's is protected."""
+        path = self._spellings.plain(text)
+        ends = list(disk.ends(self._starts.cwd(server), path)) if os.path.isabs(path) else []  # noqa: PTH117 - as text
+        return any(end.folder and self._inside.below(end) != "own" and not self._inside.holds(end) for end in ends)
 
     def _mentioned(self, server: str, texts: list[str], disk: Disk) -> bool:
         """In the words of longer texts. These may be long lists or code, so who runs out of time only searches them."""
         seen: set[str] = set()
-        try:
-            with disk.allowance():
-                for text in texts:
-                    disk.spend(cost(text))
-                    for path in self._spellings.in_words(text):
-                        if path not in seen and self._is_inside(server, path, disk):
-                            return True
-                        seen.add(path)
-        except SpentError:
-            return any(self._inside.spelled_in(text) for text in texts)
-        return False
 
-    def _is_inside(self, server: str, path: str, disk: Disk, around: set[str] | None = None) -> bool:
-        for start in self._starts.of(server, path):
+        def found(text: str) -> bool:
+            disk.spend(cost(text))
+            for path in self._spellings.in_words(text):
+                if path not in seen and self._is_inside(server, path, disk):
+                    return True
+                seen.add(path)
+            return False
+
+        inside, unread = disk.look_through(filter(may_mention, texts), found)
+        return inside or any(self._is_spelled(text) for text in unread)
+
+    def _is_spelled(self, text: str) -> bool:
+        return self._inside.spelled_in(text) or self._inside.mentioned_in(self._spellings.written_out(text))
+
+    def _firsts(self, disk: Disk) -> Firsts:
+        firsts = disk.kept.get(self)
+        if not isinstance(firsts, Firsts):
+            firsts = disk.kept[self] = Firsts(disk, self._inside.names_below)
+        return firsts
+
+    def _is_inside(
+        self, server: str, path: str, disk: Disk, around: set[str] | None = None, *, home: bool = True
+    ) -> bool:
+        for start in self._firsts(disk).of(self._starts.of(server, path, home=home), path):
             for end in disk.ends(start, path):
                 if self._inside.holds(end):
                     return True
@@ -139,15 +174,21 @@ class OwnFiles:
         """
         disk = disk or self.disk(server)
         around: set[str] = set()
-        for text in texts_in(value):
+        for text in distinct(value):
             disk.spend(cost(text))
-            if any(self._is_above(server, path, disk, around) for path in self._spellings.whole(text)):
+            vague = isinstance(text, Vague) and not text.says_place()
+            if any(self._is_above(server, path, disk, around, vague=vague) for path in self._spellings.whole(text)):
                 return True
-        return any(self._is_above(server, joined, disk, set()) for joined in self._joined(value, disk, around))
+        return any(
+            self._is_above(server, joined, disk, set(), vague=True) for joined in self._joined(value, disk, around)
+        )
 
-    def _is_above(self, server: str, path: str, disk: Disk, around: set[str]) -> bool:
-        for start in self._starts.of(server, path, changes=True):
+    def _is_above(self, server: str, path: str, disk: Disk, around: set[str], *, vague: bool = False) -> bool:
+        for start in self._firsts(disk).of(self._starts.of(server, path, changes=True), path):
             for end in disk.ends(start, path):
+                if vague and self._inside.is_around_home(end):
+                    around.add(path)
+                    continue
                 below = self._inside.below(end)
                 if below == "own" or self._inside.holds(end):
                     return True
@@ -167,7 +208,7 @@ class OwnFiles:
 class _Inside:
     """The protected places, as they are spelled and as they are on the disk."""
 
-    def __init__(self, protected: Sequence[Path], project: Path | None) -> None:
+    def __init__(self, protected: Sequence[Path], project: Path | None, home: Path) -> None:
         shared = [] if project is None else [project / name for name in PROJECT_FILES]
         own, shared_roots = _folded(protected), _folded(shared)
         self._roots = own | shared_roots
@@ -179,6 +220,8 @@ class _Inside:
             self._above.update(dict.fromkeys([folder, *_above({folder})], "project"))
         self._above.update(dict.fromkeys(_above(own), "own"))
         self._spelled = re.compile(_any_of(sorted(self._roots)))
+        self._around_home = {*_folded([home]), *_above(_folded([home]))}
+        self._mentioned = _relative(self._roots, {*_folded([home]), *_folded([] if project is None else [project])})
         found = (identity(str(path)) for path in [*protected, *shared])
         self.identities = frozenset(one for one in found if one is not None)
 
@@ -190,6 +233,22 @@ class _Inside:
         """What lies below it."""
         return self._above.get(end.folded, "")
 
+    def is_around_home(self, end: Real) -> bool:
+        """Whether it is the user's home or a folder above, as the root of the file system."""
+        return end.folded in self._around_home
+
+    def names_below(self, start: Real) -> Iterable[str] | None:
+        """Of a folder: names in it that lead to something protected. None where all do."""
+        if self.holds(start):
+            return None
+        around = f"{start.folded}/"
+        return {root[len(around) :].partition("/")[0] for root in self._roots if root.startswith(around)}
+
+    def mentioned_in(self, text: str) -> bool:
+        """Whether a protected path stands in a text, in full or from home or the folder that is worked in."""
+        folded = fold(text)
+        return self._spelled.search(folded) is not None or self._mentioned.search(folded) is not None
+
     def spelled_in(self, text: str) -> bool:
         """Whether a protected path stands in a text, as it is written."""
         return self._spelled.search(fold(text)) is not None
@@ -197,7 +256,15 @@ class _Inside:
 
 def cost(text: str) -> int:
     """Steps that reading a text takes, apart from looks at the disk."""
-    return 2 + (len(text) >> 2 if "%" in text and len(text) <= MAX_PATH else len(text) >> 9)
+    return 4 + (len(text) >> 2 if len(text) <= MAX_VEILED and "%" in text else len(text) >> 9)
+
+
+def _relative(roots: set[str], starts: set[str]) -> re.Pattern[str]:
+    """What begins like a relative path to one of the roots. A mere name only where dots say that it is a path."""
+    tails = {root[len(start) + 1 :] for root in roots for start in starts if root.startswith(f"{start}/")}
+    longer = _any_of(sorted(tail for tail in tails if "/" in tail))
+    names = _any_of(sorted(tail for tail in tails if "/" not in tail))
+    return re.compile(rf"(?<![\w./\\-])(?:(?:\.\.?/)*(?:{longer})|(?:\.\.?/)+(?:{names}))(?![\w-])")
 
 
 def _any_of(texts: list[str]) -> str:

@@ -17,9 +17,13 @@ _WORDS = re.compile(r"""[\s"'`=:,;|<>()\[\]{}&]+""")
 """What separates paths in a command line."""
 _LIKE_PATH = re.compile(r"[/\\~$%]")
 _CHANGES_FOLDER = frozenset({"cd", "pushd", "chdir", "-C"})
+_MAY_MENTION = re.compile(r"[/\\~$%'\"]|cd|pushd|chdir|-C")
 _MAX_TEXT = 64 * MAX_PATH
 """Characters of a text whose words are looked at."""
+MAX_VEILED = 16 * MAX_PATH
+"""Characters of an encoded text that is still read."""
 _MAX_DECODED = 8
+_MAX_LONG_DECODED = 3
 MAX_JOINED = 64
 """Texts of one object that are tried together."""
 _QUOTES = str.maketrans("", "", "'\"\\")
@@ -33,6 +37,28 @@ _EDGES = "".join(
 """What programs cut off at the ends of a text: blanks, line ends, marks without a width, quotes."""
 _BEGINS_PATH = re.compile(r"(?:[/~.\\]|%(?:25)*(?:2[ef]|5c)|file:)", re.IGNORECASE)
 _DRIVE = re.compile(r"/[A-Za-z]:/")
+_VARIABLE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?")
+_BRACED = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_TILDE = re.compile(r"(?<![\w./-])~(?=/)")
+_UNCHANGED = re.compile(r"/(?:\.?/)+")
+_DROPPED = re.compile(r"(?<![^/\s=:,;|<>()\[\]{}&])(?!\.\.?/)[^/\s=:,;|<>()\[\]{}&]+/\.\./")
+"""`x/../`"""
+
+
+class Query(str):
+    """A text of which the manifest says that it is looked for."""
+
+    __slots__ = ()
+
+
+class Vague(str):
+    """A text of which nobody says whether it names something."""
+
+    __slots__ = ()
+
+    def says_place(self) -> bool:
+        """Whether it is written as a path from the root or from home."""
+        return self.strip()[:1] in {"/", "~"} and len(self.strip()) > 1
 
 
 class Spellings:
@@ -77,10 +103,23 @@ class Spellings:
     def in_words(self, text: str) -> Iterator[str]:
         """The paths in the words of a text, as a command line has them, not resolved."""
         # Only what looks like a path: every word would be a lookup.
+        if "${" in text:
+            text = _BRACED.sub(lambda m: self._env.get(m[1], m[0]), text[:_MAX_TEXT])
         yield from self._of_words(text, _WORDS.split(text[:_MAX_TEXT]))
         if len(text) <= MAX_PATH and any(c in text for c in "'\"\\"):
             bare = text.translate(_QUOTES)  # as a shell reads it
             yield from self._of_words(text, [bare, *_WORDS.split(bare)])
+
+    def written_out(self, text: str) -> str:
+        """A text for a search: with each `~` and variable in it expanded, and paths without what changes nothing."""
+        text = _TILDE.sub(lambda _: str(self._home), text[:_MAX_TEXT].translate(_QUOTES))
+        text = _UNCHANGED.sub("/", _VARIABLE.sub(lambda m: self._env.get(m[1], m[0]), text))
+        for _ in range(_MAX_DECODED):
+            shorter = _DROPPED.sub("", text)
+            if shorter == text:
+                break
+            text = shorter
+        return text
 
     def _of_words(self, text: str, words: list[str]) -> Iterator[str]:
         folder, left = "", 0
@@ -101,7 +140,7 @@ class Spellings:
         if path.startswith("~"):
             return str(Path(self._home.parent, path[1:]))
         if "$" in path:
-            return re.sub(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?", lambda m: self._env.get(m[1], m[0]), path)
+            return _VARIABLE.sub(lambda m: self._env.get(m[1], m[0]), path)
         return path
 
 
@@ -128,10 +167,12 @@ def shortened(text: str) -> str | None:
     """A text that may be a path; a long one without what programs drop from paths. None where it stays too long."""
     if len(text) <= MAX_PATH:
         return text
-    for _ in range(_MAX_DECODED):
+    for again in range(_MAX_LONG_DECODED, -1, -1):
         text = _without_empty_parts(text.partition("\0")[0].strip(_EDGES))
-        if len(text) <= MAX_PATH or "%" not in text or len(text) > _MAX_TEXT:
+        if len(text) <= MAX_PATH or "%" not in text:
             break
+        if not again or len(text) > MAX_VEILED:
+            return None
         text = unquote(text)
     if len(text) > MAX_PATH:
         text = os.path.normpath(text)  # the system opens nothing so long, but who drops `x/..` as text does
@@ -140,7 +181,12 @@ def shortened(text: str) -> str | None:
 
 def is_veiled(text: str) -> bool:
     """Whether a text may be a path in an encoding that takes too long to read."""
-    return len(text) > _MAX_TEXT and "%" in text and _BEGINS_PATH.match(text) is not None and " " not in text
+    return len(text) > MAX_VEILED and "%" in text and _BEGINS_PATH.match(text) is not None and " " not in text
+
+
+def may_mention(text: str) -> bool:
+    """Whether words of it may be paths."""
+    return _MAY_MENTION.search(text) is not None
 
 
 def looks_like_path(text: str) -> bool:
@@ -195,3 +241,8 @@ def texts_in(value: JsonValue) -> Iterator[str]:
             pending += [*item.keys(), *item.values()]
         elif isinstance(item, list):
             pending += item
+
+
+def distinct(value: JsonValue) -> list[str]:
+    """The same, each text once; one of another kind is another one."""
+    return [text for _, text in dict.fromkeys((type(text), text) for text in texts_in(value))]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from mcp_guard.manifest.spelling import Spellings, looks_like_path
+from mcp_guard.manifest.disk import Disk, Real
+from mcp_guard.manifest.spelling import Spellings, fold, looks_like_path
 
 _MAX_NAMED = 16
 """Folders of one server."""
@@ -19,8 +21,21 @@ _IN_TEXT = re.compile(r"""[\s"',;=\[\]{}()]+""")
 _SEVERAL = re.compile(rf"""[,;"'\n]|{re.escape(os.pathsep)}.*[/\\]""")
 """What a list of folders has and one folder hardly ever."""
 _MAX_TEXT = 4096
-_NEAR = (".localhost", ".localdomain", ".local", ".internal", ".lan", ".home.arpa")
-"""Ends of names that may be those of this machine."""
+_NEAR = tuple(
+    f".{end}"
+    for end in (
+        *("localhost", "localdomain", "local", "internal", "lan", "home.arpa", "home", "corp", "intra", "intranet"),
+        *("box", "test", "example", "invalid"),
+    )
+)
+"""Ends of names that may be those of this machine: nobody can register them."""
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_INNER = re.compile(
+    r"(?<![0-9a-z])(\d{1,3})[.-](\d{1,3})[.-](\d{1,3})[.-](\d{1,3})(?![0-9a-z])|(?<![0-9a-z])([0-9a-f]{8})\."
+)
+"""An address in a name, as services have it that lead each such name to the address in it."""
+_FEW = 256
+"""Parts of paths that are looked up in the folders, before the names in these folders are read."""
 
 
 class Starts:
@@ -45,7 +60,7 @@ class Starts:
         """The working directory of a server."""
         return self._cwds.get(server) or os.getcwd()  # noqa: PTH109 - as text
 
-    def of(self, server: str, path: str, *, changes: bool = False) -> Sequence[str]:
+    def of(self, server: str, path: str, *, changes: bool = False, home: bool = True) -> Sequence[str]:
         """Where a path may start.
 
         Args:
@@ -53,8 +68,10 @@ class Starts:
             path: As it is spelled; an absolute one starts nowhere else.
             changes: Whether it is looked at as a folder that is changed as a whole: then a mere name, which may be
                 that of a table, names no folder of the system or of the user's home, if nothing says so.
+            home: Whether the user's home counts where nothing says that the server works there.
         """
         given, usual = self._given(server)
+        usual = usual if home else given
         if path[:1] == "/" or (os.name == "nt" and os.path.isabs(path)):  # noqa: PTH117 - as text
             return given[:1]
         if not changes:
@@ -73,6 +90,55 @@ class Starts:
             given = tuple(dict.fromkeys((self.cwd(server), *named)))
             known = self._known[server] = (named, given, tuple(dict.fromkeys((*given, self._home))))
         return known[1:]
+
+
+class Firsts:
+    """The starts that count for a relative path, by its first part: from the others it would lead to nothing."""
+
+    def __init__(self, disk: Disk, wanted: Callable[[Real], Iterable[str] | None]) -> None:
+        """Bind what is looked for.
+
+        Args:
+            disk: Of one call.
+            wanted: For a start, where it ends: folded names that count although they may not exist; None for all.
+        """
+        self._disk = disk
+        self._wanted = wanted
+        self._few = _FEW
+        self._known: dict[Sequence[str], tuple[Sequence[str], dict[str, list[str]]]] = {}
+
+    def of(self, starts: Sequence[str], path: str) -> Sequence[str]:
+        """Those of the starts that count for a path."""
+        first = path.partition("/")[0]
+        if first[:1] in {"", "."} or "~" in first or ".." in path:
+            return starts
+        if self._disk.windows:
+            if "\\" in path or first[1:2] == ":":
+                return starts
+            first = first.partition(":")[0].rstrip(". ")
+        if self._few > 0:
+            self._few -= len(starts) * (1 + path.count("/"))
+            return starts
+        known = self._known.get(starts)
+        if known is None:
+            known = self._known[starts] = self._read(starts)
+        always, by_name = known
+        return by_name.get(fold(first), always)
+
+    def _read(self, starts: Sequence[str]) -> tuple[Sequence[str], dict[str, list[str]]]:
+        always: list[str] = []
+        found: dict[str, list[str]] = {}
+        for start in starts:
+            end = next(self._disk.ends(start, "."))
+            wanted, names = self._wanted(end), self._disk.names(end.path)
+            if wanted is None or names is None:
+                always.append(start)
+                continue
+            for name in names.union(wanted):
+                found.setdefault(name, []).append(start)
+        for name, some in found.items():
+            found[name] = some + always
+        return always, found
 
 
 class Roots:
@@ -123,11 +189,39 @@ def _paths(texts: Iterable[str], spellings: Spellings) -> Iterator[str]:
 def is_elsewhere(url: str) -> bool:
     """Whether an address is that of another machine, outside of the own network, as far as its text tells."""
     try:
-        host = (urlsplit(url).hostname or "").rstrip(".")
+        host = (urlsplit(url).hostname or "").rstrip(".").lower()
     except ValueError:
         return False
     try:
-        return ipaddress.ip_address(host).is_global
+        return _is_public(ipaddress.ip_address(host))
     except ValueError:
-        spelled_number = not host.rpartition(".")[2][:1].isalpha()  # `127.1` is an address too
-        return "." in host and "$" not in host and not spelled_number and not host.endswith(_NEAR)
+        return _is_public_name(host)
+
+
+def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = address.ipv4_mapped
+        if address in _NAT64:
+            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+        if inner is not None:
+            return inner.is_global
+    return address.is_global
+
+
+def _is_public_name(host: str) -> bool:
+    spelled_number = not host.rpartition(".")[2][:1].isalpha()  # `127.1` is an address too
+    if "." not in host or "$" in host or spelled_number or host.endswith(_NEAR):
+        return False
+    own = socket.gethostname().lower()
+    if own and own.partition(".")[0] in host.split("."):
+        return False
+    return all(_is_public_inside(*found.groups()) for found in _INNER.finditer(host))
+
+
+def _is_public_inside(*parts: str | None) -> bool:
+    *decimal, whole = parts
+    try:
+        number = ".".join(part or "" for part in decimal) if whole is None else int(whole, 16)
+        return ipaddress.IPv4Address(number).is_global
+    except ValueError:
+        return True

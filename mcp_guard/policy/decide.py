@@ -23,16 +23,17 @@ from mcp_guard.model import (
 )
 from mcp_guard.permit import Permit, issue_permit
 from mcp_guard.policy.grants import offered
-from mcp_guard.policy.places import changed_places
+from mcp_guard.policy.places import changed_places, read_places
 from mcp_guard.policy.rules import CompiledRule, Query, Why, compile_rules, default_effect
 
 OWN_FILES = "builtin:own-files"
 GIT_FOLDER = "builtin:git-folder"
 ABOVE_OWN_FILES = "builtin:above-own-files"
+UNSURE = "builtin:too-many-paths"
 SECRETS = "builtin:secrets-in-arguments"
 
-Led = Literal["own_files", "too_many", "above_own_files", "git_folder"]
-Leads = Callable[[str, JsonValue, JsonValue], Led | None]
+Led = Literal["own_files", "too_many", "above_own_files", "git_folder", "unsure"]
+Leads = Callable[[str, JsonValue, Callable[[], JsonValue]], Led | None]
 """Server, arguments, and what of them may name a place that is changed → where paths in them lead. Does the I/O."""
 
 
@@ -55,6 +56,7 @@ _PLACES: dict[Led, tuple[str, str]] = {
         ABOVE_OWN_FILES,
         "the folder holds files of the guard or of a host: another one in its place brings other rules",
     ),
+    "unsure": (UNSURE, "there are too many paths to look at, so nobody can say what would change; send fewer at once"),
 }
 
 
@@ -179,11 +181,11 @@ class Policy:
         return Row(rule, why, rule.counts(why) and not (loosens and not rule.rule.reason))
 
     def _led(self, call: Call, views: Views) -> Led | None:
-        value: JsonValue = views.for_downstream.value
-        if not self._is_tool(call):
-            value = [call.target.name, value]
         try:
-            return self._leads(call.target.server, value, changed_places(call, views))
+            value = read_places(call, views)
+            if not self._is_tool(call):
+                value = [call.target.name, value]
+            return self._leads(call.target.server, value, lambda: changed_places(call, views))
         except Exception:  # noqa: BLE001 - a look at the file system that fails must not open the way
             return "own_files"
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from pydantic import JsonValue
 
-from mcp_guard.manifest.spelling import MAX_PATH, bare, looks_like_path, shortened
+from mcp_guard.manifest.spelling import MAX_PATH, Query, Vague, bare, looks_like_path, shortened
 from mcp_guard.model import ArgumentFact, Call, CallKind, Views
 
 _NO_PLACE = frozenset({"content", "query", "recipient", "secret"})
@@ -31,6 +31,29 @@ def changed_places(call: Call, views: Views) -> JsonValue:
     return _places(views.for_downstream.value, "", arguments, None)
 
 
+def read_places(call: Call, views: Views) -> JsonValue:
+    """The arguments, with what the manifest calls a query marked as such."""
+    arguments = call.target.facts.arguments
+    if all(fact.role != "query" for fact in arguments.values()):
+        return views.for_downstream.value
+    return _with_queries(views.for_downstream.value, "", arguments, None)
+
+
+def _with_queries(
+    value: JsonValue, pointer: str, facts: Mapping[str, ArgumentFact], around: ArgumentFact | None
+) -> JsonValue:
+    fact = facts.get(pointer, around)
+    if isinstance(value, dict):
+        return {key: _with_queries(value[key], _below(pointer, key), facts, fact) for key in value}
+    if isinstance(value, list):
+        return [_with_queries(item, f"{pointer}/{index}", facts, fact) for index, item in enumerate(value)]
+    return Query(value) if isinstance(value, str) and fact is not None and fact.role == "query" else value
+
+
+def _below(pointer: str, key: str) -> str:
+    return f"{pointer}/{key.replace('~', '~0').replace('/', '~1')}"
+
+
 def _places(
     value: JsonValue, pointer: str, facts: Mapping[str, ArgumentFact], around: ArgumentFact | None
 ) -> JsonValue:
@@ -38,8 +61,7 @@ def _places(
     fact = facts.get(pointer, around)
     role = fact.role if fact else None
     if isinstance(value, dict):
-        keys = ((key, f"{pointer}/{key.replace('~', '~0').replace('/', '~1')}") for key in value)
-        found = {key: _places(value[key], below, facts, fact) for key, below in keys}
+        found = {key: _places(value[key], _below(pointer, key), facts, fact) for key in value}
         return {key: item for key, item in found.items() if item is not None or role not in _NO_PLACE}
     if isinstance(value, list):
         return [_places(item, f"{pointer}/{index}", facts, fact) for index, item in enumerate(value)]
@@ -54,4 +76,7 @@ def _place(text: str, role: str | None) -> str | None:
         # Said to be a name: a mere word may then be that of a file in the working directory.
         return f"./{stripped}" if _WORD.fullmatch(stripped) and not looks_like_path(stripped) else text
     short = shortened(stripped)
-    return None if short is None or "\n" in short else text if len(text) <= MAX_PATH else short
+    if short is None or "\n" in short:
+        return None
+    place = text if len(text) <= MAX_PATH else short
+    return Vague(place) if role is None else place

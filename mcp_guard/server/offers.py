@@ -117,7 +117,8 @@ class Offers:
             DownstreamUnavailableError: the server does not list its tools.
             UnknownTargetError: the tool is gone.
         """
-        await self._pool.refresh(call.target.server, call.principal.key, older_than_s=LIST_TTL_S)
+        target = call.target
+        await self._pool.refresh(target.server, call.principal.key, kind=target.kind, older_than_s=LIST_TTL_S)
         self._look_at_lock()
         still_the_same(self._catalog, call.target)
 

@@ -24,6 +24,14 @@ MakeServer = Callable[..., ResolvedServer]
 Serve = Callable[..., Any]
 
 
+@pytest.fixture(autouse=True)
+def data_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's data folder of the guard: not the one of whoever runs the tests."""
+    folder = tmp_path_factory.mktemp("data-home") / "mcp-guard"
+    monkeypatch.setattr("mcp_guard.downstream.lockfile.user_data_dir", lambda: folder)
+    return folder
+
+
 @pytest.fixture
 def raw() -> MakeServer:
     """A server that misbehaves in the way `mode` names."""
@@ -89,7 +97,7 @@ def log() -> list[str]:
 def options(log: list[str]) -> Callable[..., LinkOptions]:
     """Options of a link that logs to `log` and masks nothing."""
 
-    async def ignore() -> None:
+    async def ignore(_: str) -> None:
         return None
 
     def make(**changes: Any) -> LinkOptions:

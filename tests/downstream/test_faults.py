@@ -15,7 +15,7 @@ import pytest
 from mcp_guard.downstream.accepted import Anything
 from mcp_guard.downstream.definition import Listing, Program
 from mcp_guard.downstream.link import LinkOptions, open_link
-from mcp_guard.downstream.lockfile import LockFile
+from mcp_guard.downstream.lockfile import LockFile, writer_files
 from mcp_guard.downstream.pins import Pins
 from mcp_guard.downstream.process import ChildProcess
 from mcp_guard.downstream.server import ResolvedServer
@@ -92,7 +92,8 @@ def test_a_lock_that_cannot_be_opened_is_an_error_and_not_an_empty_one(tmp_path:
 
 def test_what_cannot_be_written_into_the_lock_is_not_accepted(tmp_path: Path) -> None:
     """security.md F10, S22."""
-    (tmp_path / ".guard.lock.writer").mkdir()
+    for writer in writer_files(tmp_path / "guard.lock"):
+        writer.mkdir(parents=True)
     bench = Bench(tmp_path)
     accept: Callable[[], None] = partial(bench.pins.accept, bench.mail, listing(tool("get")))
     for step in (accept, bench.pins.name_this_install):
@@ -208,7 +209,7 @@ async def test_while_a_changed_list_cannot_be_judged_nothing_is_sent_to_its_serv
         gate.error, gate.at = AuditUnavailableError("disk full"), "list"
         entry = bench.pool._entries["sdk", ME.key]
         assert entry.link is not None
-        entry.announced += 1
+        entry.announced.add(["tools"])
         entry.refresh.set()
         with anyio.fail_after(5):
             while not bench.log:  # noqa: ASYNC110 - what is waited for is a line of the log

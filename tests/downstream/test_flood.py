@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from mcp_guard.downstream import report
 from mcp_guard.downstream.accepted import Anything
+from mcp_guard.downstream.announced import ALL, Announced
 from mcp_guard.downstream.catalog import Catalog
 from mcp_guard.downstream.definition import Definition, Listing, Program, worked_out
 from mcp_guard.downstream.lockfile import Quarantine
 from mcp_guard.downstream.pace import FIRST_PAUSE_S, LONGEST_PAUSE_S, Pace
 from mcp_guard.downstream.patient import LONG_LINE, PatientPump
+from mcp_guard.downstream.process import ChildProcess
 from mcp_guard.downstream.remembered import Remembered
 from mcp_guard.downstream.server import ResolvedServer
 from mcp_guard.downstream.steps import json_in_steps
+from mcp_guard.errors import OutcomeUnknownError
 from mcp_guard.keystore import KeyStore
-from mcp_guard.model import UNREVIEWED, JsonDict
+from mcp_guard.model import UNREVIEWED, CallKind, JsonDict
 from mcp_guard.wire.reader import Limits
 from tests.downstream.test_pins import Bench as Pinned
 from tests.downstream.test_pins import listing, mask, tool
@@ -51,7 +56,7 @@ def test_the_first_change_is_looked_at_at_once_and_while_they_go_on_the_pauses_d
 async def test_a_server_that_announces_changes_all_the_time_is_not_listed_all_the_time(
     raw: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """docs/limits.md: the first change is read at once, a call waits for the next look, a client's list does not."""
+    """docs/limits.md: the first change is read at once, then a client's list waits for none, a call reads once."""
     monkeypatch.setattr("mcp_guard.downstream.pace.FIRST_PAUSE_S", 600.0)
     bench, lists, twice = Bench(raw("restless")), list[Listing](), anyio.Event()
 
@@ -66,22 +71,96 @@ async def test_a_server_that_announces_changes_all_the_time_is_not_listed_all_th
         with anyio.fail_after(10):
             await twice.wait()
             await bench.pool.refresh_all(ME.key, older_than_s=60.0, timeout_s=10.0)
-        with anyio.move_on_after(0.3) as waited:
-            await bench.send(make_call("raw", "echo"))
+            assert len(lists) == 2
+            for _ in range(3):
+                await bench.send(make_call("raw", "echo"))
+    assert 2 <= len(lists) <= 5
+
+
+async def test_calls_to_a_server_that_announces_a_change_after_each_of_them_wait_for_no_pause(
+    raw: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """docs/limits.md: only what the guard reads without being asked is paced."""
+    monkeypatch.setattr("mcp_guard.downstream.pace.FIRST_PAUSE_S", 600.0)
+    bench = Bench(raw("changes_tools"))
+    async with bench.pool.running():
+        with anyio.fail_after(20):
+            for _ in range(6):
+                assert (await bench.send(make_call("raw", "echo"))).result is not None
+
+
+async def test_a_change_of_other_lists_keeps_no_call_waiting(sdk: Make) -> None:
+    """docs/pins.md: a call waits for the list that says what it reaches."""
+    gate = Slow()
+    bench = Bench(sdk(), gate=gate)
+    async with bench.pool.running():
+        bench.pool.start(ME.key)
+        with anyio.fail_after(20):
+            await bench.pool.settled(20)
+            entry = bench.pool._entries["sdk", ME.key]
+            entry.announced.add(["resources"])
+            entry.refresh.set()
+            await gate.looking.wait()
+            assert (await bench.send(make_call("sdk"))).result is not None
+        with anyio.move_on_after(0.1) as waited:
+            await bench.send(make_call("sdk", "file:///a", CallKind.RESOURCE), {"uri": "file:///a"})
         assert waited.cancelled_caught
-    assert len(lists) == 2
+
+
+async def test_calls_that_come_together_read_a_changed_list_once(sdk: Make) -> None:
+    """docs/limits.md: and only that list; what is known of the others stays."""
+    gate = Slow()
+    bench = Bench(sdk(), gate=gate)
+    async with bench.pool.running():
+        bench.pool.start(ME.key)
+        with anyio.fail_after(20):
+            await bench.pool.settled(20)
+            before = bench.listings["sdk"]
+            bench.pool._entries["sdk", ME.key].announced.add(["tools"])
+            async with anyio.create_task_group() as calls:
+                for _ in range(3):
+                    calls.start_soon(bench.send, make_call("sdk"))
+                await gate.looking.wait()
+                gate.done.set()
+            after = bench.listings["sdk"]
+            assert gate.looks == 1
+            assert after.prompts
+            assert after.prompts is before.prompts
+            assert after.tools == before.tools
+            assert after.tools is not before.tools
+            # The lock changed: by an older look, what was accepted since would differ from it.
+            bench.pool.start_again()
+            bench.pool._entries["sdk", ME.key].announced.add(["tools"])
+            await bench.send(make_call("sdk"))
+    assert bench.listings["sdk"].prompts is not before.prompts
+
+
+def test_what_is_announced_while_a_list_is_read_is_read_again() -> None:
+    """security.md S22: the answer may be older than the announcement."""
+    lists = Announced()
+    lists.took(ALL, lists.so_far(), 5.0)
+    assert lists.unread() == ()
+    lists.add(["prompts"])
+    mark = lists.so_far()
+    lists.add(["prompts"])
+    lists.took(["prompts"], mark, 6.0)
+    assert lists.unread(until=mark) == ()
+    assert lists.unread() == ("prompts",)
+    assert lists.unread(["tools"]) == ()
+    assert lists.unread(["tools", "resources"], before=5.0) == ("tools", "resources")
 
 
 class Slow(Anything):
     """A gate that takes its time over every list but the first."""
 
     def __init__(self) -> None:
-        self.looking, self.done = anyio.Event(), anyio.Event()
+        self.looking, self.done, self.looks = anyio.Event(), anyio.Event(), 0
 
     async def listed(
         self, server: ResolvedServer, listing: Listing, *, first: bool, program: Program | None = None
     ) -> None:
         if not first:
+            self.looks += 1
             self.looking.set()
             await self.done.wait()
 
@@ -95,7 +174,7 @@ async def test_a_call_waits_also_while_the_changed_list_is_being_read(sdk: Make)
         with anyio.fail_after(20):
             await bench.pool.settled(20)
             entry = bench.pool._entries["sdk", ME.key]
-            entry.announced += 1
+            entry.announced.add(["tools"])
             entry.refresh.set()
             await gate.looking.wait()
         with anyio.move_on_after(0.2) as waited:
@@ -122,6 +201,7 @@ async def test_a_long_line_is_read_beside_the_loop_and_what_follows_keeps_its_or
         accept=lambda message: order.append(message["id"]),
         refuse=lambda error, _line: order.append(error.message),
         busy=order.append,
+        broken=order.append,
     )
     long = "x" * LONG_LINE
     pump.feed(_line(1) + _line(2, long) + _line(3) + b"no json\n" + _line(4, long)[:-2] + b"\n" + _line(5))
@@ -134,6 +214,60 @@ async def test_a_long_line_is_read_beside_the_loop_and_what_follows_keeps_its_or
     assert order[-1:] == [False]
     pump.when_done(lambda: order.append("at once"))
     assert order[-1:] == ["at once"]
+
+
+async def test_a_long_line_that_cannot_be_handled_ends_the_wait_for_it() -> None:
+    """security.md F4: whatever goes wrong with a message, what waits for the end of the stream is told."""
+    order: list[Any] = []
+    done = anyio.Event()
+
+    def accept(message: JsonDict) -> None:
+        raise RuntimeError(message["id"])
+
+    pump = PatientPump(
+        Limits(line_bytes=1 << 20, nodes=100),
+        accept=accept,
+        refuse=lambda error, _line: order.append(error.message),
+        busy=order.append,
+        broken=lambda error: order.append(str(error)),
+    )
+    pump.feed(_line(1, "x" * LONG_LINE) + _line(2))
+    pump.when_done(done.set)
+    with anyio.fail_after(10):
+        await done.wait()
+    assert order == [True, "1", False]
+
+
+async def test_a_server_whose_message_cannot_be_read_for_lack_of_memory_is_ended(
+    raw: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """security.md F4: the call that waits for it is told at once, and the log says why."""
+
+    def lacking(line: bytes, limits: Limits) -> JsonDict:
+        raise MemoryError
+
+    monkeypatch.setattr("mcp_guard.downstream.patient.parse_message", lacking)
+    bench = Bench(raw("long"))
+    async with bench.pool.running():
+        with anyio.fail_after(4), pytest.raises(OutcomeUnknownError):
+            await bench.send(make_call("raw", "echo"))
+    assert "raw: closed: a message could not be read (MemoryError)" in bench.log
+
+
+async def test_a_server_that_is_given_up_is_not_read_any_more_after_a_long_line(log: list[str]) -> None:
+    """security.md F4: what it goes on writing stays in the pipe."""
+    code = "import sys; sys.stdout.write('x' * 300_000 + '\\n' + 'no json\\n' * 25); sys.stdout.flush(); input()"
+    server = ResolvedServer("child", "id", command=(sys.executable, "-S", "-E", "-c", code))
+    child = await ChildProcess.spawn(server, mask_text=str, log=log.append)
+    try:
+        with anyio.fail_after(10):
+            await child.wait_ended()
+        await anyio.lowlevel.checkpoint()
+        pipe: Any = child._transport.get_pipe_transport(1)
+        assert not pipe.is_reading()
+    finally:
+        await child.stop()
+    assert "child: closed: too many unreadable lines" in log
 
 
 async def test_an_answer_that_is_long_reaches_the_call_also_when_the_server_ends_at_once(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mcp_guard.downstream.lockfile import Lock, LockFile, Quarantine, ServerPin, install_of
+from mcp_guard.downstream.lockfile import Lock, LockFile, Quarantine, ServerPin, install_of, writer_files
 
 _ROUNDS = 40
 
@@ -41,18 +41,40 @@ def test_a_step_that_changes_nothing_needs_no_folder_that_can_be_written(tmp_pat
     """docs/pins.md: a configuration that is read-only goes on with the lock that it has."""
     file = LockFile(tmp_path / "guard.lock", install_of(b"a"))
     file.change(lambda lock: lock, missing=file.fresh())
-    writer = tmp_path / ".guard.lock.writer"
-    writer.unlink()
-    writer.mkdir()
+    own, beside = writer_files(file.path)
+    own.unlink()
+    own.mkdir()
+    beside.mkdir()
     assert file.change(lambda lock: lock.with_install(file.install), missing=file.fresh()) == file.read()
     with pytest.raises(OSError):  # noqa: PT011 - whatever the system says
         file.change(lambda lock: lock.with_install("other"), missing=file.fresh())
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="modes of POSIX")
-def test_what_writers_exclude_each_other_by_is_private_and_empty(tmp_path: Path) -> None:
-    """docs/pins.md, the file."""
+def test_what_writers_exclude_each_other_by_is_private_and_empty_and_not_beside_the_lock(
+    tmp_path: Path, data_home: Path
+) -> None:
+    """docs/pins.md, the file: its folder may be under version control."""
     file = LockFile(tmp_path / "guard.lock", install_of(b"a"))
     file.change(lambda lock: lock, missing=file.fresh())
-    found = (tmp_path / ".guard.lock.writer").stat()
-    assert (found.st_mode & 0o777, found.st_size) == (0o600, 0)
+    [made] = (data_home / ".locks").iterdir()
+    assert (made.stat().st_mode & 0o777, made.stat().st_size) == (0o600, 0)
+    assert (data_home / ".locks").stat().st_mode & 0o777 == 0o700
+    assert [path.name for path in tmp_path.iterdir()] == ["guard.lock"]
+
+
+def test_locks_of_two_configurations_keep_no_writers_of_each_other_waiting(tmp_path: Path) -> None:
+    """docs/pins.md, the file: one for each lock, whatever link leads to it."""
+    (tmp_path / "link").symlink_to(tmp_path / "guard.lock")
+    own = [writer_files(tmp_path / name)[0] for name in ("guard.lock", "link", "other.lock")]
+    assert own[0] == own[1] != own[2]
+
+
+def test_without_a_folder_of_the_user_writers_exclude_each_other_beside_the_lock(
+    tmp_path: Path, data_home: Path
+) -> None:
+    """docs/pins.md, the file: a home that is read-only keeps nobody from accepting."""
+    data_home.write_text("no folder", encoding="utf-8")
+    file = LockFile(tmp_path / "guard.lock", install_of(b"a"))
+    file.change(lambda lock: lock, missing=file.fresh())
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".guard.lock.writer", "guard.lock"]

@@ -12,7 +12,7 @@ import pytest
 from mcp_guard.downstream.catalog import Catalog
 from mcp_guard.downstream.copies import CopyStore
 from mcp_guard.downstream.definition import Listing, definition_digest
-from mcp_guard.downstream.lockfile import LockFile
+from mcp_guard.downstream.lockfile import LockFile, writer_files
 from mcp_guard.downstream.pins import Pins
 from mcp_guard.downstream.remembered import Remembered
 from mcp_guard.downstream.server import ResolvedServer
@@ -204,7 +204,8 @@ async def test_a_server_that_is_held_to_nothing_is_not_in_the_lock(tmp_path: Pat
 
 async def test_a_lock_that_cannot_be_written_accepts_nothing(tmp_path: Path) -> None:
     """CONTRIBUTING.md, habit 3: fail closed, on first contact and later."""
-    in_the_way = tmp_path / ".guard.lock.writer"
+    own, in_the_way = writer_files(tmp_path / "guard.lock")
+    own.mkdir(parents=True)
     in_the_way.mkdir()
     bench = Bench(tmp_path)
     await bench.list()

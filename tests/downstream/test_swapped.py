@@ -61,6 +61,26 @@ async def test_a_program_that_is_exchanged_between_the_look_and_the_start_is_qua
         await Bench(tmp_path).pins.before_start(bench.mail)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="ctime is the time of creation there")
+async def test_a_program_that_is_exchanged_during_its_very_first_start_is_ended_and_pinned_by_nobody(
+    tmp_path: Path,
+) -> None:
+    """docs/pins.md, first contact: nothing says which of the two programs listed; the next start is the first again."""
+    bench = Bench(tmp_path)
+    program = await bench.pins.before_start(bench.mail)
+    _replaced(bench.script)
+    with pytest.raises(QuarantinedError, match="quarantined and ended: its program files changed while it") as caught:
+        await bench.pins.listed(bench.mail, FIRST, first=True, program=program)
+    assert "start a new session" in caught.value.hint
+    assert bench.log == ["mail: its program files changed while it started"]
+    assert [record.type for record in bench.records] == ["server.quarantined"]
+    assert bench.objection("get") == "it was not accepted yet"
+    assert not (tmp_path / "guard.lock").exists()
+    program = await bench.pins.before_start(bench.mail)
+    await bench.pins.listed(bench.mail, FIRST, first=True, program=program)
+    assert bench.objection("get") is None
+
+
 async def test_a_program_that_stays_as_it_is_meets_no_quarantine(tmp_path: Path) -> None:
     """docs/pins.md: looking twice is no reason."""
     bench = Bench(tmp_path)

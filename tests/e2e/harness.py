@@ -71,6 +71,9 @@ class Guard:
     config: dict[str, Any]
     env: dict[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.env.setdefault("XDG_DATA_HOME", str(self.folder / "user-data"))  # not that of who tests
+
     @property
     def path(self) -> Path:
         return self.folder / "guard.yaml"

@@ -375,7 +375,7 @@ async def test_a_repository_brings_no_configuration_of_its_own(tmp_path: Path) -
         for command in ("check", "approvals ls", "audit tail"):
             group.start_soon(assert_nothing_evil_in, command, place)
     assert "pwned" not in everything_below(tmp_path)
-    assert {path.name for path in place.data.parent.iterdir()} == {"personal"}
+    assert {path.name for path in place.data.parent.iterdir()} == {"personal", ".locks"}
 
 
 async def assert_nothing_evil_in(command: str, place: Place) -> None:

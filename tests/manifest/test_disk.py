@@ -95,15 +95,42 @@ def test_each_part_is_looked_at_once_and_no_more_than_a_call_may_cost(folder: Pa
     for number in range(500):
         assert ends(disk, folder, f"missing/{number}") == [f"{folder}/missing/{number}"]
     with pytest.raises(SpentError):
-        list(itertools.chain.from_iterable(disk.ends(str(folder), f"{number}") for number in range(100_000)))
+        list(itertools.chain.from_iterable(disk.ends(str(folder), f"a/{number}") for number in range(100_000)))
 
 
 def test_what_is_only_mentioned_has_a_budget_of_its_own(folder: Path) -> None:
     """docs/limits.md: a long list of files must not use up what the paths of the call need."""
     disk = Disk("/")
-    with pytest.raises(SpentError), disk.allowance():
+
+    def spends(_text: str) -> bool:
         disk.spend(1_000_000)
+        return True
+
+    assert disk.look_through(["a", "b" * 5000], spends) == (False, ["a", "b" * 5000])
     assert ends(disk, folder, "link") == [f"{folder}/real/deep"]
+
+
+def test_no_short_text_takes_what_the_next_one_needs(folder: Path) -> None:
+    """docs/limits.md: a list of paths in one argument must not hide a command in another."""
+    disk = Disk("/")
+
+    def found(text: str) -> bool:
+        disk.spend(1_000_000 if text == "long list" else 10)
+        return text == "a command that comes later"
+
+    assert disk.look_through(["a command that comes later", "long list"], found) == (True, [])
+
+
+def test_the_names_in_a_folder_are_read_unless_there_are_too_many(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """docs/limits.md: "Many paths"."""
+    assert Disk("/").names(str(folder)) == frozenset({"real", "link", "absolute", "round", "self"})
+    assert Disk("/").names(f"{folder}/none") == frozenset()
+    assert Disk("/").names("/proc") is None
+    assert Disk("/").names("\0") is None
+    monkeypatch.setattr("mcp_guard.manifest.disk._MAX_NAMES", 4)
+    assert Disk("/").names(str(folder)) is None
 
 
 @pytest.mark.parametrize(

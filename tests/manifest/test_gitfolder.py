@@ -139,7 +139,7 @@ def test_more_paths_than_one_call_may_cost_are_no_answer(git: GitFolders) -> Non
     """CONTRIBUTING.md, habit 9: bounded; who asks lets nothing pass then."""
     assert not git.led_into_by("fs", [f"a/{n}" for n in range(500)])
     with pytest.raises(SpentError):
-        git.led_into_by("fs", [f"f{n}" for n in range(50_000)])
+        git.led_into_by("fs", [f"src/f{n}" for n in range(50_000)])
 
 
 @pytest.mark.parametrize(

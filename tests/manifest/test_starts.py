@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -94,7 +95,21 @@ def test_a_mere_word_names_no_folder_of_the_system_or_of_home(cwd: str, path: st
 @pytest.mark.parametrize(
     ("url", "elsewhere"),
     [
-        ("https://db.example/mcp", True),
+        ("https://api.db-host.com/mcp", True),
+        ("https://1-2-3-4.db-host.com/mcp", True),
+        ("https://db.example/mcp", False),
+        ("http://nas.home/", False),
+        ("http://devbox.corp:8080/", False),
+        ("http://printer.fritz.box/", False),
+        ("http://srv.company.intra/", False),
+        ("http://x.test/", False),
+        ("http://127.0.0.1.nip.io/", False),
+        ("http://app.192-168-1-5.sslip.io/", False),
+        ("http://7f000001.nip.io/", False),
+        ("http://[64:ff9b::7f00:1]/", False),
+        ("http://[64:ff9b::5db8:d822]/", True),
+        ("http://[::ffff:93.184.216.34]/", True),
+        ("http://[2606:4700::1111]/", True),
         ("https://93.184.216.34/mcp", True),
         ("http://localhost:1", False),
         ("http://127.0.0.2:1/", False),
@@ -114,3 +129,8 @@ def test_a_mere_word_names_no_folder_of_the_system_or_of_home(cwd: str, path: st
 def test_a_server_is_elsewhere_only_where_its_address_says_so(url: str, elsewhere: bool) -> None:  # noqa: FBT001
     """docs/limits.md, "The guard's own files": such a server opens no files of this machine."""
     assert is_elsewhere(url) is elsewhere
+
+
+def test_a_name_with_that_of_this_machine_in_it_is_local() -> None:
+    """docs/limits.md, "The guard's own files"."""
+    assert not is_elsewhere(f"http://{socket.gethostname()}.db-host.com/")

@@ -194,7 +194,7 @@ def test_the_built_in_rule_denies_paths_into_own_files_and_no_rule_takes_it_back
     """decisions.md D32: built-in, unremovable."""
     seen: list[JsonValue] = []
 
-    def touches(server: str, value: JsonValue, _changed: JsonValue) -> Led:
+    def touches(server: str, value: JsonValue, _changed: object) -> Led:
         seen.append([server, value])
         return "own_files"
 
@@ -208,7 +208,7 @@ def test_the_built_in_rule_denies_paths_into_own_files_and_no_rule_takes_it_back
 def test_a_look_at_the_file_system_that_fails_denies() -> None:
     """CONTRIBUTING.md, habit 3: fail closed."""
 
-    def broken(server: str, value: JsonValue, _changed: JsonValue) -> Led:
+    def broken(server: str, value: JsonValue, _changed: object) -> Led:
         raise OSError(server, value)
 
     made = Policy(config(rule("allow")), leads=broken)
@@ -222,6 +222,14 @@ def test_what_is_too_much_to_be_checked_is_denied_with_what_to_do() -> None:
     decision = made.decide(call(), views({"paths": ["x"]}))
     assert (decision.effect, decision.rule) == (Effect.DENY, "builtin:own-files")
     assert decision.reasons[0].endswith("send fewer at once")
+
+
+def test_a_call_of_which_nobody_can_say_what_it_changes_is_asked_for_with_that_reason() -> None:
+    """docs/limits.md, "Many paths": a long list is no attack, and a recheck must not deny what was asked."""
+    made = Policy(config(rule("allow")), leads=lambda _server, _value, _changed: "unsure")
+    decision = made.decide(call(), views({"paths": ["x"]}))
+    assert (decision.effect, decision.rule) == (Effect.REQUIRE_APPROVAL, "builtin:too-many-paths")
+    assert decision.reasons[0].startswith("there are too many paths to look at")
 
 
 @pytest.mark.parametrize("kind", [CallKind.RESOURCE, CallKind.PROMPT, CallKind.COMPLETION])

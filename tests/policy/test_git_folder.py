@@ -16,7 +16,7 @@ from tests.policy.test_decide import call, config, facts, rule, views
 def git_policy(*rules: dict[str, Any]) -> Policy:
     return Policy(
         config(*rules),
-        leads=lambda _server, _value, changed: "git_folder" if "/.git/" in json.dumps(changed) else None,
+        leads=lambda _server, _value, changed: "git_folder" if "/.git/" in json.dumps(changed()) else None,
     )
 
 

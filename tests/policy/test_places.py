@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mcp_guard.manifest.spelling import Query, Vague
 from mcp_guard.model import (
     UNREVIEWED,
     ArgumentFact,
@@ -19,7 +20,7 @@ from mcp_guard.model import (
     ToolFacts,
     Views,
 )
-from mcp_guard.policy.places import changed_places
+from mcp_guard.policy.places import changed_places, read_places
 
 ROLES = {
     "/path": ArgumentFact("identifier"), "/to": ArgumentFact("recipient"), "/q": ArgumentFact("query"),
@@ -29,9 +30,13 @@ ROLES = {
 
 
 def places(arguments: JsonDict, facts: ToolFacts, kind: CallKind = CallKind.TOOL) -> object:
+    return changed_places(*asked(arguments, facts, kind))
+
+
+def asked(arguments: JsonDict, facts: ToolFacts, kind: CallKind = CallKind.TOOL) -> tuple[Call, Views]:
     target = Target(kind, "fs", "do", "fs_do", local=True, facts=facts)
     call = Call("c", target, RawArguments(arguments), Principal("os", "me"), CallContext("stdio", "2025-11-25", "s"))
-    return changed_places(call, Views(RawArguments(arguments), MaskedJson(None), MaskedJson(None)))
+    return call, Views(RawArguments(arguments), MaskedJson(None), MaskedJson(None))
 
 
 def listed(*effects: str, resource: str | None = None) -> ToolFacts:
@@ -88,3 +93,27 @@ def test_of_a_tool_that_nobody_reviewed_short_texts_may_be_places() -> None:
     """A rule that allows it says nothing of what its arguments are."""
     long = "x" * 5000
     assert places({"any": ["a", long, "b\nc"], "n": 1}, UNREVIEWED) == {"any": ["a", None, None], "n": None}
+
+
+def test_a_text_is_vague_where_nobody_says_that_it_names_something() -> None:
+    """docs/limits.md, "The guard's own files": a separator is no folder."""
+    found = places({"path": "/", "other": "/"}, listed("write"))
+    assert isinstance(found, dict)
+    assert [isinstance(found[name], Vague) for name in ("path", "other")] == [False, True]
+
+
+@pytest.mark.parametrize("text", ["%25" * 21_000, "/" + "%2525252525252541" * 15_000], ids=["rounds", "long"])
+def test_a_long_text_that_is_encoded_many_times_is_no_place(text: str) -> None:
+    """CONTRIBUTING.md, habit 9: bounded; no system opens such a path."""
+    assert places({"other": text}, listed("write")) == {"other": None}
+
+
+def test_what_the_manifest_calls_a_query_is_known_as_one() -> None:
+    """docs/limits.md, "The guard's own files": what is looked for is no name in home."""
+    arguments: JsonDict = {"path": "a", "q": ["c", 1], "other": "c"}
+    found = read_places(*asked(arguments, listed("read")))
+    assert found == arguments
+    assert isinstance(found, dict)
+    assert isinstance(found["q"], list)
+    assert [isinstance(text, Query) for text in (found["path"], found["q"][0], found["other"])] == [False, True, False]
+    assert read_places(*asked(arguments, UNREVIEWED)) is arguments

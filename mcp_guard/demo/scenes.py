@@ -227,5 +227,5 @@ async def ending(stage: Stage) -> None:
     stage.console.print()
     stage.say("Next, for your own servers:")
     stage.say("  mcp-guard wrap --dry-run      what would change in the files of your hosts")
-    stage.say("  mcp-guard wrap                the guard in front of their servers; unwrap restores")
+    stage.say("  mcp-guard wrap                puts the guard before them; unwrap restores")
     stage.say("  mcp-guard doctor              what is still wrong, and what mends it")

@@ -11,7 +11,7 @@ from mcp_guard.approval.bounds import at, folders_at, free_arguments, offers_of,
 from mcp_guard.approval.statement import Stored
 from mcp_guard.model import GrantOffer, JsonDict, MaskedText
 
-_PLACES = frozenset({"builtin:git-folder", "builtin:above-own-files", "builtin:too-many-paths"})
+_SECRETS = "builtin:secrets-in-arguments"
 _VALUE = 80
 """Characters of a value in one line."""
 
@@ -50,9 +50,9 @@ def why_asked(stored: Stored) -> list[JsonValue]:
     why = []
     if decision.rule.startswith("default:"):
         why.append(f"No rule covers this call, and calls of {decision.risk.value} risk ask by default.")
-    elif decision.rule == "builtin:secrets-in-arguments":
+    elif decision.rule == _SECRETS:
         why.append("A secret stands in the arguments, and masking.arguments.secrets is ask.")
-    elif decision.rule in _PLACES:
+    elif _is_about_places(decision.rule):
         why.append(_sentence(decision.reasons[0]))
     else:
         asks = [reason for reason in decision.reasons if reason.startswith("rule ")]
@@ -87,6 +87,11 @@ def _folders_of(offer: GrantOffer) -> list[str]:
     return [pointer for pointer, bound in (offer.keep or {}).items() if bound == "folder"]
 
 
+def _is_about_places(rule: str) -> bool:
+    """Whether a built-in rule asks because of the places that the call would change, whatever the rules say."""
+    return rule.startswith("builtin:") and rule != _SECRETS
+
+
 def _sentence(text: str) -> str:
     text = text.strip()
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
@@ -98,7 +103,7 @@ def _what_stops(stored: Stored) -> str:
         ways.append("a grant with this approval")
     if not stored.call.target.facts.listed:
         ways.append(f"a review of the whole server (mcp-guard trust {stored.call.target.server})")
-    if stored.decision.rule in _PLACES:
+    if _is_about_places(stored.decision.rule):
         ways = ways[:1] if offers_of(stored) else []
     elif stored.decision.rule.startswith(("default:", "builtin:")):
         ways.append("a rule by the owner of guard.yaml")

@@ -16,8 +16,8 @@ from pydantic import JsonValue
 
 from mcp_guard.manifest.disk import Disk, Real
 from mcp_guard.manifest.protect import cost
-from mcp_guard.manifest.spelling import MAX_PATH, Spellings, distinct, fold, may_mention, neighbours
-from mcp_guard.manifest.starts import Firsts, Starts
+from mcp_guard.manifest.spelling import MAX_PATH, Spellings, distinct, fold, may_mention
+from mcp_guard.manifest.starts import Firsts, Starts, joined
 
 _NAMES = frozenset({".git", "git~1", "commondir"})
 """Folded. The second is the short name of the first on Windows; the third makes git read another folder's files."""
@@ -66,7 +66,7 @@ class GitFolders:
         return (
             any(self._is_gits(server, path, disk, folders) for path in self._named(texts, disk))
             or self._mentioned(server, texts, disk)
-            or any(self._is_gits(server, path, disk, set()) for path in self._joined(value, disk, folders))
+            or any(self._is_gits(server, path, disk, set()) for path in joined(value, folders, self._spellings, disk))
         )
 
     def _named(self, texts: list[str], disk: Disk) -> Iterator[str]:
@@ -88,22 +88,11 @@ class GitFolders:
             or any(_SPELLED.search(fold(text)) for text in texts if len(text) > MAX_PATH)
         )
 
-    def _joined(self, value: JsonValue, disk: Disk, folders: set[str]) -> Iterator[str]:
-        """A folder in one argument, with what stands in another one."""
-        for texts in neighbours(value) if folders else ():
-            disk.spend(2 * len(texts))
-            paths = list(dict.fromkeys(self._spellings.plain(text) for text in texts))
-            for folder in [path for path in paths if path in folders]:
-                yield from (f"{folder}/{path}" for path in paths if path is not folder)
-
     @staticmethod
     def _firsts(disk: Disk) -> Firsts:
-        firsts = disk.kept.get(GitFolders)
-        if not isinstance(firsts, Firsts):
-            firsts = disk.kept[GitFolders] = Firsts(
-                disk, lambda end: None if _names_git(end.path) or _in_repository(end, disk) else _HELD
-            )
-        return firsts
+        return Firsts.kept(
+            disk, GitFolders, lambda end: None if _names_git(end.path) or _in_repository(end, disk) else _HELD
+        )
 
     def _is_gits(self, server: str, path: str, disk: Disk, folders: set[str]) -> bool:
         if _names_git(path):

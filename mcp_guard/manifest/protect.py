@@ -34,7 +34,7 @@ from mcp_guard.manifest.spelling import (
     neighbours,
     texts_in,
 )
-from mcp_guard.manifest.starts import Firsts, Starts
+from mcp_guard.manifest.starts import Firsts, Starts, joined
 from mcp_guard.manifest.user import FOLDER as MANIFESTS
 
 Below = Literal["", "project", "own"]
@@ -93,7 +93,7 @@ class OwnFiles:
             or self._mentioned(server, texts, disk)
             # Longer text is no path, and is searched for protected paths as they are spelled.
             or any(self._inside.spelled_in(text) for text in texts if len(text) > MAX_PATH)
-            or any(self._is_inside(server, joined, disk) for joined in self._joined(value, disk, around))
+            or any(self._is_inside(server, path, disk) for path in joined(value, around, self._spellings, disk))
         )
 
     def _named(self, server: str, value: JsonValue, texts: list[str], disk: Disk, around: set[str]) -> bool:
@@ -145,10 +145,7 @@ class OwnFiles:
         return self._inside.spelled_in(text) or self._inside.mentioned_in(self._spellings.written_out(text))
 
     def _firsts(self, disk: Disk) -> Firsts:
-        firsts = disk.kept.get(self)
-        if not isinstance(firsts, Firsts):
-            firsts = disk.kept[self] = Firsts(disk, self._inside.names_below)
-        return firsts
+        return Firsts.kept(disk, self, self._inside.names_below)
 
     def _is_inside(
         self, server: str, path: str, disk: Disk, around: set[str] | None = None, *, home: bool = True
@@ -180,7 +177,8 @@ class OwnFiles:
             if any(self._is_above(server, path, disk, around, vague=vague) for path in self._spellings.whole(text)):
                 return True
         return any(
-            self._is_above(server, joined, disk, set(), vague=True) for joined in self._joined(value, disk, around)
+            self._is_above(server, path, disk, set(), vague=True)
+            for path in joined(value, around, self._spellings, disk)
         )
 
     def _is_above(self, server: str, path: str, disk: Disk, around: set[str], *, vague: bool = False) -> bool:
@@ -195,14 +193,6 @@ class OwnFiles:
                 if below:
                     around.add(path)
         return False
-
-    def _joined(self, value: JsonValue, disk: Disk, around: set[str]) -> Iterator[str]:
-        """A folder above a protected place in one argument, with what stands in another one."""
-        for texts in neighbours(value) if around else ():
-            disk.spend(2 * len(texts))
-            paths = list(dict.fromkeys(self._spellings.plain(text) for text in texts))
-            for folder in [path for path in paths if path in around]:
-                yield from (f"{folder}/{path}" for path in paths if path is not folder)
 
 
 class _Inside:

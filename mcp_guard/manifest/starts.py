@@ -6,12 +6,14 @@ import ipaddress
 import os
 import re
 import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from pydantic import JsonValue
+
 from mcp_guard.manifest.disk import Disk, Real
-from mcp_guard.manifest.spelling import Spellings, fold, looks_like_path
+from mcp_guard.manifest.spelling import Spellings, fold, looks_like_path, neighbours
 
 _MAX_NAMED = 16
 """Folders of one server."""
@@ -107,6 +109,14 @@ class Firsts:
         self._few = _FEW
         self._known: dict[Sequence[str], tuple[Sequence[str], dict[str, list[str]]]] = {}
 
+    @classmethod
+    def kept(cls, disk: Disk, owner: object, wanted: Callable[[Real], Iterable[str] | None]) -> Firsts:
+        """The one of this call that serves `owner`, made where there is none yet."""
+        found = disk.kept.get(owner)
+        if not isinstance(found, cls):
+            found = disk.kept[owner] = cls(disk, wanted)
+        return found
+
     def of(self, starts: Sequence[str], path: str) -> Sequence[str]:
         """Those of the starts that count for a path."""
         first = path.partition("/")[0]
@@ -139,6 +149,15 @@ class Firsts:
         for name, some in found.items():
             found[name] = some + always
         return always, found
+
+
+def joined(value: JsonValue, folders: Collection[str], spellings: Spellings, disk: Disk) -> Iterator[str]:
+    """Each of these folders that stands in one argument, with what stands in another one."""
+    for texts in neighbours(value) if folders else ():
+        disk.spend(2 * len(texts))
+        paths = list(dict.fromkeys(spellings.plain(text) for text in texts))
+        for folder in [path for path in paths if path in folders]:
+            yield from (f"{folder}/{path}" for path in paths if path is not folder)
 
 
 class Roots:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 
 from mcp_guard.downstream import report
 from mcp_guard.downstream.accepted import Anything
-from mcp_guard.downstream.announced import ALL, Announced
+from mcp_guard.downstream.announced import ALL, Announced, ListKind
 from mcp_guard.downstream.catalog import Catalog
 from mcp_guard.downstream.definition import Definition, Listing, Program, worked_out
 from mcp_guard.downstream.lockfile import Quarantine
@@ -89,8 +90,9 @@ async def test_calls_to_a_server_that_announces_a_change_after_each_of_them_wait
                 assert (await bench.send(make_call("raw", "echo"))).result is not None
 
 
-async def test_a_change_of_other_lists_keeps_no_call_waiting(sdk: Make) -> None:
-    """docs/pins.md: a call waits for the list that says what it reaches."""
+@asynccontextmanager
+async def looked_at(sdk: Make, kind: ListKind) -> AsyncIterator[tuple[Bench, Slow]]:
+    """A server that announced a change of this list, which is being read and judged now, until `done` is set."""
     gate = Slow()
     bench = Bench(sdk(), gate=gate)
     async with bench.pool.running():
@@ -98,9 +100,16 @@ async def test_a_change_of_other_lists_keeps_no_call_waiting(sdk: Make) -> None:
         with anyio.fail_after(20):
             await bench.pool.settled(20)
             entry = bench.pool._entries["sdk", ME.key]
-            entry.announced.add(["resources"])
+            entry.announced.add([kind])
             entry.refresh.set()
             await gate.looking.wait()
+        yield bench, gate
+
+
+async def test_a_change_of_other_lists_keeps_no_call_waiting(sdk: Make) -> None:
+    """docs/pins.md: a call waits for the list that says what it reaches."""
+    async with looked_at(sdk, "resources") as (bench, _):
+        with anyio.fail_after(20):
             assert (await bench.send(make_call("sdk"))).result is not None
         with anyio.move_on_after(0.1) as waited:
             await bench.send(make_call("sdk", "file:///a", CallKind.RESOURCE), {"uri": "file:///a"})
@@ -167,16 +176,7 @@ class Slow(Anything):
 
 async def test_a_call_waits_also_while_the_changed_list_is_being_read(sdk: Make) -> None:
     """security.md S22; docs/pins.md: until it was listed again, and judged."""
-    gate = Slow()
-    bench = Bench(sdk(), gate=gate)
-    async with bench.pool.running():
-        bench.pool.start(ME.key)
-        with anyio.fail_after(20):
-            await bench.pool.settled(20)
-            entry = bench.pool._entries["sdk", ME.key]
-            entry.announced.add(["tools"])
-            entry.refresh.set()
-            await gate.looking.wait()
+    async with looked_at(sdk, "tools") as (bench, gate):
         with anyio.move_on_after(0.2) as waited:
             await bench.send(make_call("sdk"))
         assert waited.cancelled_caught
